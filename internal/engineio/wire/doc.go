@@ -1,0 +1,8 @@
+// Package wire is the encoding of Engine.IO v4: packets, the payloads that long-polling packs them into, and the
+// handshake.
+//
+// A packet is one digit, its [Type], and data; a binary message has no digit. A payload joins packets with the record
+// separator and writes a binary message as the letter b and base64 (Engine.IO v4, "Packet encoding").
+//
+// Concurrency: the functions are pure; a [Payload] belongs to one goroutine.
+package wire
