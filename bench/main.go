@@ -1,0 +1,150 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+type options struct {
+	peers     []string
+	scenarios []scenario
+	passes    int
+	quick     bool
+	json      bool
+	profile   string
+}
+
+func parseOptions(args []string, stderr io.Writer) (options, error) {
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	var o options
+	peers := f.String("peers", "holdpost,npm", "servers to run, from holdpost and npm")
+	names := f.String("scenarios", "", "scenarios to run, separated by commas (default all): "+strings.Join(scenarioNames(), ", "))
+	f.IntVar(&o.passes, "passes", 0, "times that each scenario is run (default 4; 1 with -quick)")
+	f.BoolVar(&o.quick, "quick", false, "one short pass with fewer connections: a first look, not a result")
+	f.BoolVar(&o.json, "json", false, "print JSON instead of the table")
+	f.StringVar(&o.profile, "profile", "", "directory for CPU profiles of holdpost, one a scenario; the figures then mean nothing")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if f.NArg() > 0 {
+		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	}
+	o.peers = strings.Split(*peers, ",")
+	for i, p := range o.peers {
+		if !slices.Contains([]string{"holdpost", "npm"}, p) || slices.Contains(o.peers[:i], p) {
+			return o, fmt.Errorf("-peers %s: want holdpost, npm or both", *peers)
+		}
+	}
+	o.scenarios = scenarios
+	if *names != "" {
+		o.scenarios = nil
+		for name := range strings.SplitSeq(*names, ",") {
+			i := slices.IndexFunc(scenarios, func(s scenario) bool { return s.name == name })
+			if i < 0 {
+				return o, fmt.Errorf("-scenarios: no scenario %q among %s", name, strings.Join(scenarioNames(), ", "))
+			}
+			o.scenarios = append(o.scenarios, scenarios[i])
+		}
+	}
+	switch {
+	case o.passes < 0 || o.passes > 100:
+		return o, fmt.Errorf("-passes %d: want 1 to 100", o.passes)
+	case o.passes == 0 && o.quick:
+		o.passes = 1
+	case o.passes == 0:
+		o.passes = 4
+	}
+	return o, nil
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, err := parseOptions(args, stderr)
+	if err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
+		fmt.Fprintln(stderr, "bench:", err)
+		return 2
+	}
+	r, err := measure(ctx, o, stderr)
+	if err == nil && o.json {
+		e := json.NewEncoder(stdout)
+		e.SetIndent("", "  ")
+		err = e.Encode(r)
+	} else if err == nil {
+		err = r.print(stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "bench:", err)
+		return 1
+	}
+	return 0
+}
+
+// measure runs every scenario on every peer, pass by pass.
+func measure(ctx context.Context, o options, progress io.Writer) (*report, error) {
+	tmp, err := os.MkdirTemp("", "holdpost-bench-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(tmp)
+	builds := map[string]*build{}
+	for _, name := range o.peers {
+		if builds[name], err = prepare(ctx, name, tmp); err != nil {
+			return nil, fmt.Errorf("prepare %s: %w", name, err)
+		}
+	}
+	r := newReport(o, builds)
+	start := time.Now()
+	for pass := range o.passes {
+		order := slices.Clone(o.peers)
+		if pass%2 == 1 {
+			slices.Reverse(order)
+		}
+		for _, s := range o.scenarios {
+			for _, name := range order {
+				fmt.Fprintf(progress, "%6.1fs  pass %d/%d  %-10s %s\n", time.Since(start).Seconds(), pass+1, o.passes, s.name, name)
+				m, err := one(ctx, s, builds[name], o)
+				if err != nil {
+					return nil, fmt.Errorf("%s on %s: %w", s.name, name, err)
+				}
+				r.add(s, name, m)
+				runtime.GC() // the client's garbage is not the next peer's burden
+			}
+		}
+	}
+	r.Seconds = time.Since(start).Seconds()
+	r.finish()
+	return r, nil
+}
+
+// one measures one scenario on one fresh process.
+func one(ctx context.Context, s scenario, b *build, o options) (figures, error) {
+	p, err := b.start(ctx, s.name, o)
+	if err != nil {
+		return nil, err
+	}
+	m, err := s.run(&trial{peer: p, quick: o.quick})
+	return m, errors.Join(err, p.stop())
+}
