@@ -31,8 +31,9 @@ type Event struct {
 	Time        time.Time // when the log stored it
 }
 
-// Loss tells what an accepted loss cost: Epoch ended with it, and its events From..To, both included, are gone.
-// From > To says that an epoch ended without a known event missing.
+// Loss tells how an epoch ended. Offsets of that epoch below From go on to mean the same event in the next one; those
+// from From on are void, because their numbers are used again. The events From..To, both included, were acknowledged and
+// are gone; From > To says that none is known to be missing. Epoch 0 is an epoch whose name is lost.
 type Loss struct {
 	Epoch    uint64
 	From, To uint64

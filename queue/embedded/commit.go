@@ -1,0 +1,107 @@
+package embedded
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Commit makes everything that the server acknowledged before the call durable, with last, the highest sequence of the
+// log among it, as the new high-water mark. last may be 0, or lower than before, for a commit of something else. At
+// level "memory" it only records the mark.
+//
+// The first error ends the engine: what the failed flush was to cover may or may not be on the disk, and no later flush
+// can tell.
+func (e *Engine) Commit(last uint64) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped {
+		return errClosed
+	}
+	e.commits++
+	return e.commit(last)
+}
+
+// commit needs mu.
+func (e *Engine) commit(last uint64) error {
+	if err := e.failed.Load(); err != nil {
+		return *err
+	}
+	m := &e.mark
+	e.stamp()
+	if last > m.last {
+		m.last = last
+		m.addSample(last, m.wall)
+	}
+	m.count()
+	err := e.file.write(m)
+	if err == nil && !e.memory {
+		err = e.flush(e.dirFile, e.file.f)
+	}
+	if err != nil {
+		err = fmt.Errorf("engine failed: commit %d: %w", last, err)
+		e.failed.Store(&err)
+		e.log.Error("the store can't make events durable any more and takes no more of them", "error", err)
+		return err
+	}
+	e.unsettled = m.confirmed != m.last
+	m.confirmed = m.last
+	return nil
+}
+
+// stamp dates the next slot. It needs mu.
+func (e *Engine) stamp() {
+	e.mark.wall, e.mark.boottime = time.Now().UnixNano(), boottime()
+	e.mark.boot, e.mark.memory, e.mark.clean = e.boot, e.memory, false
+}
+
+// leave writes the slot of a clean stop, which is flushed at every level. It needs mu.
+func (e *Engine) leave() error {
+	e.stamp()
+	e.mark.confirmed, e.mark.clean = e.mark.last, true
+	e.mark.count()
+	err := e.file.write(&e.mark)
+	if err == nil {
+		err = e.flush(e.dirFile, e.file.f)
+	}
+	if err != nil {
+		return fmt.Errorf("close engine: %w", err)
+	}
+	return nil
+}
+
+// settlePeriod is how long after the last commit the mark says that it was over.
+const settlePeriod = time.Second
+
+// settle follows the log's lower end, and commits once more when publishers pause. A mark is written before its commit
+// is over, so after a power cut the newest one may promise more than was acknowledged; the settled one says what was.
+func (e *Engine) settle() {
+	tick := time.NewTicker(settlePeriod)
+	defer tick.Stop()
+	seen := uint64(0)
+	for {
+		select {
+		case <-e.stop:
+			return
+		case <-tick.C:
+		}
+		e.mu.Lock()
+		commits, unsettled := e.commits, e.unsettled
+		e.mu.Unlock()
+		if commits == seen && !unsettled {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), settlePeriod)
+		state, err := e.look(ctx)
+		cancel()
+		e.mu.Lock()
+		if err == nil && state.exists {
+			e.mark.first, e.mark.holes = state.first, min(e.mark.holes, state.holes())
+		}
+		if e.unsettled && e.commits == seen { // a pause
+			e.commit(e.mark.last) // its error is kept
+		}
+		seen = e.commits
+		e.mu.Unlock()
+	}
+}

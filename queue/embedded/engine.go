@@ -1,0 +1,262 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/holdpost/holdpost/queue"
+)
+
+// The levels of Config.Level: what an event survives once Commit has returned.
+const (
+	LevelDisk   = "disk"   // a killed process, a crashed kernel, a power cut
+	LevelMemory = "memory" // a killed process
+)
+
+var (
+	// ErrInUse reports that another engine, in this process or another one, has the data directory.
+	ErrInUse = errors.New("data directory in use")
+
+	errClosed = errors.New("engine closed")
+)
+
+// Config says where and how an engine stores. Only Dir is required.
+type Config struct {
+	Dir        string       // the data directory, made when it is missing; no two engines share one
+	Logger     *slog.Logger // nil = slog.Default()
+	Reserve    int64        // bytes of the disk that stay free; 0 = 256 MiB or 5 % of the disk, whichever is more; negative = none
+	Level      string       // LevelDisk or LevelMemory; "" = LevelDisk
+	AcceptLoss bool         // go on under a new epoch when acknowledged events are missing
+}
+
+// startTimeout bounds the wait for the server once it has recovered its streams, and for its answers at start and stop.
+const startTimeout = 10 * time.Second
+
+// Engine is a running store. It implements queue.Engine.
+type Engine struct {
+	// Static after Start.
+	dir     string
+	memory  bool
+	reserve int64
+	log     *slog.Logger
+	lines   *natsLog
+	srv     *server.Server
+	opts    *server.Options
+	conn    *nats.Conn // the guard's own
+	js      jetstream.JetStream
+	epoch   uint64
+	losses  []queue.Loss
+	held    *os.File // the lock
+	dirFile *os.File
+	flush   func(dir, mark *os.File) error // tests replace it before anything is committed
+	boot    [16]byte
+
+	failed  atomic.Pointer[error] // the first error of a commit
+	full    atomic.Pointer[error] // what Room returns
+	sick    atomic.Pointer[error] // what the server says of itself
+	limit   int64                 // the server's store limit; owned by watch after Start
+	closing sync.Once
+	closed  error // what Close returns, after closing
+	stop    chan struct{}
+	loops   sync.WaitGroup
+
+	mu        sync.Mutex // one commit at a time; nothing but a commit waits for it
+	file      *markFile
+	mark      mark
+	unsettled bool // the file does not say yet that the last commit was over
+	commits   uint64
+	stopped   bool
+}
+
+var _ queue.Engine = (*Engine)(nil)
+
+// Start opens the store in c.Dir, or makes one, and returns once it can be used; what it holds by then is durable.
+//
+// It returns an error that wraps [ErrInUse] while another engine has the directory, a [*LossError] when acknowledged
+// events are missing, and one that wraps [ErrMark] when it can't tell whether any are. ctx bounds Start only.
+func Start(ctx context.Context, c Config) (*Engine, error) {
+	e := &Engine{log: c.Logger, reserve: c.Reserve, flush: flush, boot: bootID(), stop: make(chan struct{})}
+	if e.log == nil {
+		e.log = slog.Default()
+	}
+	switch c.Level {
+	case "", LevelDisk:
+	case LevelMemory:
+		e.memory = true
+	default:
+		return nil, fmt.Errorf("start engine: level %q is neither %q nor %q", c.Level, LevelDisk, LevelMemory)
+	}
+	if err := e.start(ctx, c); err != nil {
+		e.release()
+		return nil, fmt.Errorf("start engine: %w", err)
+	}
+	e.loops.Go(e.watch)
+	e.loops.Go(e.settle)
+	return e, nil
+}
+
+func (e *Engine) start(ctx context.Context, c Config) (err error) {
+	if e.dir, err = filepath.Abs(c.Dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(e.dir, 0o700); err != nil {
+		return err
+	}
+	if e.held, err = os.OpenFile(filepath.Join(e.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return err
+	}
+	if err := lock(e.held); errors.Is(err, ErrInUse) {
+		return fmt.Errorf("%w: another server holds %s", ErrInUse, e.dir)
+	} else if err != nil {
+		return fmt.Errorf("lock %s: %w", e.dir, err)
+	}
+	if e.dirFile, err = os.Open(e.dir); err != nil {
+		return err
+	}
+	damaged, err := e.openMark(c.AcceptLoss)
+	if err != nil {
+		return err
+	}
+	if err := e.startServer(); err != nil {
+		return err
+	}
+	if err := e.guard(ctx, c.AcceptLoss, damaged); err != nil {
+		return err
+	}
+	e.epoch, e.losses = e.mark.epoch, slices.Clone(e.mark.losses)
+	return nil
+}
+
+func (e *Engine) startServer() error {
+	if err := e.plan(); err != nil {
+		return err
+	}
+	e.lines = &natsLog{log: e.log.With("component", "jetstream")}
+	e.opts = &server.Options{
+		ServerName: "holdpost", DontListen: true, NoSigs: true,
+		JetStream: true, StoreDir: filepath.Join(e.dir, storeName), SyncInterval: 10 * time.Second, SyncAlways: !groupCommit && !e.memory,
+		MaxPayload: 8 << 20, MaxPending: 256 << 20, JetStreamMaxMemory: 256 << 20, JetStreamMaxStore: e.limit,
+		JetStreamLimits: server.JSLimitOpts{DefaultMaxConsumers: 5000}, DisableJetStreamBanner: true,
+	}
+	srv, err := server.NewServer(e.opts.Clone())
+	if err != nil {
+		return err
+	}
+	e.srv = srv
+	srv.SetLoggerV2(e.lines, false, false, false)
+	srv.Start() // returns when the streams are recovered
+	if err := e.lines.gaveUp(); err != nil {
+		return err
+	}
+	if !srv.ReadyForConnections(startTimeout) {
+		return fmt.Errorf("server not ready after %v", startTimeout)
+	}
+	if e.conn, err = e.connect("guard"); err != nil {
+		return err
+	}
+	e.js, err = jetstream.New(e.conn)
+	return err
+}
+
+// Connect opens a client connection to the server. The caller closes it before the engine is closed.
+func (e *Engine) Connect(name string) (*nats.Conn, error) {
+	select {
+	case <-e.stop:
+		return nil, errClosed
+	default:
+		return e.connect(name)
+	}
+}
+
+func (e *Engine) connect(name string) (*nats.Conn, error) {
+	nc, err := nats.Connect("", nats.InProcessServer(e.srv), nats.Name(name), nats.Timeout(startTimeout),
+		nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.ReconnectJitter(0, 0))
+	if err != nil {
+		return nil, fmt.Errorf("connect %q to the embedded server: %w", name, err)
+	}
+	return nc, nil
+}
+
+// Epoch returns the log's epoch.
+func (e *Engine) Epoch() uint64 { return e.epoch }
+
+// Losses returns the ends of earlier epochs, oldest first; of very many only the newest.
+func (e *Engine) Losses() []queue.Loss { return slices.Clone(e.losses) }
+
+// Replicas returns 1: there is one server.
+func (e *Engine) Replicas() int { return 1 }
+
+// Health returns nil while the engine can store: no commit has failed and the server reports no error of its files.
+func (e *Engine) Health() error {
+	for _, p := range []*atomic.Pointer[error]{&e.failed, &e.sick} {
+		if err := p.Load(); err != nil {
+			return *err
+		}
+	}
+	return e.lines.gaveUp()
+}
+
+// Close stops the engine: connections that are still open are cut. Everything that the server acknowledged is durable
+// when Close returns nil. Further calls return the same.
+func (e *Engine) Close() error {
+	e.closing.Do(func() {
+		close(e.stop)
+		e.loops.Wait()
+		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+		defer cancel()
+		state, err := e.look(ctx)
+		if err == nil {
+			e.mu.Lock()
+			e.mark.see(state)
+			e.mu.Unlock()
+		} else if e.Health() == nil {
+			e.log.Warn("stop without a last look at the log", "error", err)
+		}
+		e.closed = e.release()
+	})
+	return e.closed
+}
+
+// release gives everything back, whatever part of it there is, and leaves the mark of a clean stop if nothing failed.
+func (e *Engine) release() error {
+	if e.conn != nil {
+		e.conn.Close()
+	}
+	if e.srv != nil {
+		e.srv.Shutdown()
+		e.srv.WaitForShutdown()
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stopped = true
+	var err error
+	if e.epoch != 0 { // the guard was content
+		if failed := e.failed.Load(); failed != nil {
+			err = *failed
+		} else {
+			err = e.leave()
+		}
+	}
+	if e.file != nil {
+		e.file.f.Close()
+	}
+	if e.dirFile != nil {
+		e.dirFile.Close()
+	}
+	if e.held != nil {
+		e.held.Close() // and with it the lock
+	}
+	return err
+}

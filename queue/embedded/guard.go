@@ -1,0 +1,321 @@
+package embedded
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/holdpost/holdpost/queue"
+)
+
+const (
+	storeName = "js"    // the server's directory within ours
+	logStream = "EVT_0" // the guarded stream; package queue makes it
+)
+
+// ErrMark reports that a store is there but its high-water file says nothing any more.
+var ErrMark = errors.New("high-water mark unreadable")
+
+// LossError reports that acknowledged events are missing from the store.
+type LossError struct {
+	Dir     string
+	Stream  string
+	Epoch   uint64
+	Have    uint64 // the last sequence in the store, 0 when the stream itself is gone
+	Want    uint64 // the last sequence that was made durable
+	From    uint64 // the missing events lie in From..To, both included
+	To      uint64
+	Missing uint64 // how many
+}
+
+func (e *LossError) Error() string {
+	what := fmt.Sprintf("the log %s is gone, which held", e.Stream)
+	if e.Have > 0 {
+		what = fmt.Sprintf("the log %s ends at %d and lacks", e.Stream, e.Have)
+	}
+	return fmt.Sprintf("store %s: %s %d acknowledged events between %d and %d (epoch %016x, durable up to %d): "+
+		"restore a backup, or start with --accept-loss to go on without them under a new epoch",
+		e.Dir, what, e.Missing, e.From, e.To, e.Epoch, e.Want)
+}
+
+// logState is what the server has of the log.
+type logState struct {
+	exists      bool
+	first, last uint64 // first = last+1 when it is empty
+	messages    uint64
+	lowestHole  uint64 // among the missing within first..last, when there are any
+	highestHole uint64
+	maxAge      time.Duration
+	bytes       uint64
+	maxBytes    int64
+	bounded     bool // by a number of messages
+}
+
+// holes counts the sequences within first..last that are missing. Nothing deletes within the log, so it is 0 or damage.
+func (s logState) holes() uint64 {
+	if !s.exists {
+		return 0
+	}
+	if whole := s.last + 1 - s.first; whole > s.messages {
+		return whole - s.messages
+	}
+	return 0
+}
+
+// look asks the server for the state of the log. A log that does not exist is no error.
+func (e *Engine) look(ctx context.Context) (logState, error) {
+	stream, err := e.js.Stream(ctx, logStream) // asks for the state too
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return logState{}, nil
+	}
+	if err != nil {
+		return logState{}, fmt.Errorf("state of %s: %w", logStream, err)
+	}
+	info := stream.CachedInfo()
+	if info.State.NumDeleted > 0 {
+		if info, err = stream.Info(ctx, jetstream.WithDeletedDetails(true)); err != nil {
+			return logState{}, fmt.Errorf("holes of %s: %w", logStream, err)
+		}
+	}
+	s := logState{exists: true, first: info.State.FirstSeq, last: info.State.LastSeq, messages: info.State.Msgs,
+		maxAge: info.Config.MaxAge, bytes: info.State.Bytes, maxBytes: info.Config.MaxBytes,
+		bounded: info.Config.MaxMsgs > 0 || info.Config.MaxMsgsPerSubject > 0}
+	if s.first == 0 { // never written to
+		s.first = s.last + 1
+	}
+	if n := len(info.State.Deleted); n > 0 {
+		s.lowestHole, s.highestHole = info.State.Deleted[0], info.State.Deleted[n-1]
+	}
+	return s, nil
+}
+
+// see takes over the state of the log after all that it acknowledged.
+func (m *mark) see(s logState) {
+	if s.exists {
+		m.first, m.holes, m.last = s.first, s.holes(), max(m.last, s.last)
+	}
+}
+
+// count sets what the log must hold now. Expiry moves first later than the log, so this is never too low by its doing.
+func (m *mark) count() {
+	if m.first == 0 && m.last > 0 {
+		m.first = 1
+	}
+	m.messages = 0
+	if n := m.last + 1 - m.first; m.first > 0 && m.first <= m.last && n > m.holes {
+		m.messages = n - m.holes
+	}
+}
+
+// verdict is the guard's finding.
+type verdict struct {
+	loss     *LossError // what is missing for sure
+	newEpoch bool       // sequences above from-1 may have been seen and be used again, though no loss is sure
+	from     uint64
+}
+
+// judge compares what was promised with what is there. rebooted says that the kernel is another one than when m was
+// written, so what was not flushed is gone.
+func (m *mark) judge(s logState, rebooted bool, now int64) verdict {
+	must := m.last
+	if rebooted && !m.clean {
+		must = m.confirmed // the commit of the rest may not have been over, and then none of it was acknowledged
+	}
+	loss := LossError{Stream: logStream, Epoch: m.epoch, Have: s.last, Want: must}
+	add := func(from, to, missing uint64) {
+		if loss.Missing == 0 || from < loss.From {
+			loss.From = from
+		}
+		loss.To = max(loss.To, to)
+		loss.Missing += missing
+	}
+	first := max(m.first, 1)
+	switch {
+	case !s.exists && must > 0:
+		if first > must { // it was empty, but its numbers had been used
+			return verdict{newEpoch: true, from: 1}
+		}
+		add(first, must, must-first+1-min(m.holes, must-first))
+	case s.exists:
+		if s.first > first && !m.expirable(s, now) {
+			to := min(s.first-1, max(must, s.last))
+			if first <= to {
+				add(first, to, to-first+1)
+			}
+		}
+		if n := s.holes(); n > m.holes {
+			add(s.lowestHole, s.highestHole, n-m.holes)
+		}
+		if s.last < must {
+			from := max(s.last+1, first)
+			add(from, must, must-from+1)
+		}
+	}
+	v := verdict{from: s.last + 1}
+	if loss.Missing > 0 {
+		v.loss, v.newEpoch, v.from = &loss, true, min(loss.From, v.from)
+		return v
+	}
+	v.newEpoch = s.last < m.last || rebooted && m.memory && !m.clean
+	return v
+}
+
+// expirable tells whether retention can explain that the log begins later than the mark says.
+func (m *mark) expirable(s logState, now int64) bool {
+	if s.bounded || s.maxBytes > 0 && s.bytes >= uint64(s.maxBytes)/4*3 {
+		return true
+	}
+	return s.maxAge > 0 && now-m.storedAfter(s.first-1) >= int64(s.maxAge)
+}
+
+// openMark reads the high-water file, or makes the first one of a new store. damaged says that a store is there whose
+// promises are not known.
+func (e *Engine) openMark(accept bool) (damaged bool, err error) {
+	store := filepath.Join(e.dir, storeName)
+	_, statErr := os.Stat(store)
+	if statErr != nil && !errors.Is(statErr, os.ErrNotExist) {
+		return false, statErr
+	}
+	file, m, readable, err := openMark(e.dir)
+	switch {
+	case err == nil && readable > 0:
+		if readable == 1 {
+			e.log.Warn("one of the two high-water slots is unreadable; the other one is used", "dir", e.dir)
+		}
+		e.file, e.mark = file, m
+		return false, nil
+	case err == nil: // a file that says nothing
+		file.f.Close()
+	case !errors.Is(err, errNoMark):
+		return false, err
+	}
+	damaged = statErr == nil
+	if damaged && !accept {
+		return true, fmt.Errorf("%w: %s holds a store, and nothing tells whether it is complete: "+
+			"restore a backup, or start with --accept-loss to go on with what is there under a new epoch",
+			ErrMark, e.dir)
+	}
+	e.mark = mark{}
+	if damaged {
+		return true, nil // guard makes the file, once it knows what is there
+	}
+	return false, e.createMark()
+}
+
+func (e *Engine) createMark() (err error) {
+	e.mark.epoch = newEpoch()
+	e.stamp()
+	e.mark.addSample(e.mark.last, e.mark.wall)
+	e.file, err = createMark(e.dir, &e.mark)
+	return err
+}
+
+// guard compares the server's log with the mark, and then makes what is there durable and the new mark.
+func (e *Engine) guard(ctx context.Context, accept, damaged bool) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	state, err := e.look(ctx)
+	if err != nil {
+		return err
+	}
+	if damaged {
+		e.mark.addLoss(queue.Loss{From: state.last + 1, To: state.last})
+		e.mark.see(state)
+		if err := e.createMark(); err != nil {
+			return err
+		}
+		e.log.Warn("the high-water mark was unreadable: a new epoch begins", "dir", e.dir, "epoch", e.mark.epoch, "last", state.last)
+		return e.commit(e.mark.last)
+	}
+	m := &e.mark
+	rebooted := e.boot != m.boot || e.boot == [16]byte{}
+	e.compareClocks(rebooted)
+	v := m.judge(state, rebooted, time.Now().UnixNano())
+	if v.loss != nil {
+		v.loss.Dir = e.dir
+		unflushed := m.memory && rebooted && !m.clean // level "memory" never promised more
+		if !accept && !unflushed {
+			return v.loss
+		}
+		e.log.Warn("acknowledged events are lost: a new epoch begins", "missing", v.loss.Missing, "from", v.loss.From, "to", v.loss.To,
+			"epoch", fmt.Sprintf("%016x", m.epoch))
+		if !state.exists {
+			if err := e.setAside(); err != nil {
+				return err
+			}
+		}
+	}
+	if v.newEpoch {
+		l := queue.Loss{Epoch: m.epoch, From: v.from, To: v.from - 1}
+		if v.loss != nil {
+			l.To = v.loss.To
+		}
+		m.addLoss(l)
+		m.epoch = newEpoch()
+		m.last, m.first = state.last, 0 // what was promised above is void
+		m.samples = append(m.samples[:0], sample{state.last, time.Now().UnixNano()})
+	}
+	m.see(state)
+	m.confirmed = min(m.confirmed, m.last) // the rest is in the page cache at best
+	return e.commitStart()
+}
+
+// commitStart makes the first mark of this run, and all that the store holds, durable. A stop was clean only as long as
+// nothing has been written since, so this goes to the disk at every level.
+func (e *Engine) commitStart() error {
+	memory := e.memory
+	e.memory = false
+	err := e.commit(e.mark.last)
+	e.memory = memory
+	if err == nil { // the second slot forgets the old epoch too
+		err = e.commit(e.mark.last)
+	}
+	return err
+}
+
+// setAside moves what the server has of a log that it does not know any more out of the way of the new one.
+func (e *Engine) setAside() error {
+	old := filepath.Join(e.dir, storeName, "jetstream", "$G", "streams", logStream)
+	if _, err := os.Stat(old); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	aside := filepath.Join(e.dir, fmt.Sprintf("%s.damaged-%d", logStream, time.Now().Unix()))
+	if err := os.Rename(old, aside); err != nil {
+		return err
+	}
+	e.log.Warn("the damaged log was set aside", "path", aside)
+	return nil
+}
+
+// clockTolerance is how far the wall clock may move against the time since boot without a word.
+const clockTolerance = time.Minute
+
+// compareClocks warns when the clock was changed while the store was closed: retention goes by it.
+func (e *Engine) compareClocks(rebooted bool) {
+	now := time.Now().UnixNano()
+	off := time.Duration(now - e.mark.wall)
+	if !rebooted && e.mark.boottime != 0 {
+		off -= time.Duration(boottime() - e.mark.boottime)
+	}
+	if off < -clockTolerance || !rebooted && off > clockTolerance {
+		e.log.Warn("the clock was changed since the store was last open; events expire by it", "by", off.Round(time.Second))
+	}
+}
+
+// newEpoch returns a random number that is not 0.
+func newEpoch() uint64 {
+	var b [8]byte
+	for {
+		rand.Read(b[:]) // never fails
+		if n := binary.LittleEndian.Uint64(b[:]); n != 0 {
+			return n
+		}
+	}
+}
