@@ -97,7 +97,7 @@ type Index interface {
 	// Count returns how many events the topic has after the sequence; it stops counting at max.
 	Count(topic string, after uint64, max int) (int, error)
 
-	// Topics returns the names of up to limit topics that come after the given name, in ascending order.
+	// Topics returns the names of up to limit topics that have events and come after the given name, in ascending order.
 	Topics(after string, limit int) ([]string, error)
 
 	// TopicAt returns the topic of the event with this sequence, false when there is none.
