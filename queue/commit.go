@@ -1,0 +1,343 @@
+package queue
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+const (
+	batchEvents = 1000    // events in one commit
+	batchStates = 256     // cursors in one commit: they give way to events
+	batchBytes  = 8 << 20 // bytes in one commit
+
+	ackPatience = 5 * time.Second        // how long the log may take to answer a batch
+	ackLook     = 250 * time.Millisecond // how often a wait for answers looks at the engine's health
+)
+
+// request is one message on its way into the log.
+type request struct {
+	subject string
+	msgID   string // dedupe id, or empty
+	data    []byte
+	event   bool           // goes to the stream of events
+	done    func(*request) // called once by the committer, with the fields below set; must not block
+
+	state atomic.Int32 // waiting, taken or withdrawn
+
+	// owned by the committer until done
+	answered  bool
+	seq       uint64
+	duplicate bool
+	err       error // ErrUnknown: perhaps stored; anything else: not stored
+}
+
+const (
+	waiting int32 = iota
+	taken
+	withdrawn
+)
+
+// withdraw takes a request back that the committer has not touched: it is definitely not stored, and done is not called.
+func (r *request) withdraw() bool { return r.state.CompareAndSwap(waiting, withdrawn) }
+
+// committer is the one goroutine that writes to the log. It takes what has queued up, publishes it in order, waits for the
+// log's answers, has the engine make all of it durable, and only then tells the publishers: so a commit is shared by
+// everybody who came while the one before was on its way.
+type committer struct {
+	// static after construction
+	engine  Engine
+	log     *slog.Logger
+	conn    *nats.Conn
+	sub     *nats.Subscription
+	inbox   string
+	durable *watermark // events up to here survive anything; nobody sees one above it
+	wake    chan struct{}
+	stopped chan struct{}
+
+	// owned by run
+	last  uint64 // the highest sequence of an event that the log answered
+	round uint64
+
+	mu      sync.Mutex // guards the fields below
+	events  []*request
+	states  []*request
+	want    uint64 // somebody needs durable to reach this
+	closing bool
+	failed  error // sticky: the engine has failed for good
+}
+
+func newCommitter(engine Engine, log *slog.Logger, conn *nats.Conn, durable *watermark) (*committer, error) {
+	inbox := conn.NewInbox()
+	sub, err := conn.SubscribeSync(inbox + ".*.*")
+	if err != nil {
+		return nil, err
+	}
+	if err := conn.Flush(); err != nil { // answers must not come before the engine knows where to
+		return nil, err
+	}
+	return &committer{
+		engine: engine, log: log, conn: conn, sub: sub, inbox: inbox, durable: durable,
+		wake: make(chan struct{}, 1), stopped: make(chan struct{}), last: durable.load(),
+	}, nil
+}
+
+// push queues requests, in order and next to each other. After an error nothing is queued.
+func (c *committer) push(rs ...*request) error {
+	c.mu.Lock()
+	if err := c.refusalLocked(); err != nil {
+		c.mu.Unlock()
+		return err
+	}
+	for _, r := range rs {
+		if r.event {
+			c.events = append(c.events, r)
+		} else {
+			c.states = append(c.states, r)
+		}
+	}
+	c.mu.Unlock()
+	c.signal()
+	return nil
+}
+
+func (c *committer) refusal() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.refusalLocked()
+}
+
+func (c *committer) refusalLocked() error {
+	if c.closing {
+		return ErrClosed
+	}
+	return c.failed
+}
+
+// require makes sure that durable reaches seq, which the log has stored, even if nobody publishes any more.
+func (c *committer) require(seq uint64) {
+	c.mu.Lock()
+	c.want = max(c.want, seq)
+	c.mu.Unlock()
+	c.signal()
+}
+
+func (c *committer) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// close refuses new requests, and returns after the last one was answered.
+func (c *committer) close() {
+	c.mu.Lock()
+	c.closing = true
+	c.mu.Unlock()
+	c.signal()
+	<-c.stopped
+}
+
+func (c *committer) run() {
+	defer close(c.stopped)
+	var batch []*request
+	for {
+		var want uint64
+		var failed error
+		var closing bool
+		batch, want, failed, closing = c.take(batch[:0])
+		if failed == nil && len(batch) > 0 {
+			c.publish(batch)
+		}
+		if failed == nil {
+			failed = c.commit(batch, want)
+		}
+		for i, r := range batch {
+			if failed != nil && !r.answered { // taken after the engine had failed
+				r.err = failed
+			}
+			r.done(r)
+			batch[i] = nil
+		}
+		if len(batch) > 0 || (failed == nil && want > c.durable.load()) {
+			continue
+		}
+		if closing {
+			return
+		}
+		<-c.wake
+	}
+}
+
+// take moves what is queued into a batch.
+func (c *committer) take(batch []*request) ([]*request, uint64, error, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	bytes := 0
+	pick := func(from []*request, most int) []*request {
+		n := 0
+		for ; n < len(from) && most > 0 && bytes < batchBytes; n++ {
+			if r := from[n]; r.state.CompareAndSwap(waiting, taken) {
+				batch = append(batch, r)
+				bytes += len(r.data)
+				most--
+			}
+		}
+		rest := copy(from, from[n:])
+		clear(from[rest:])
+		return from[:rest]
+	}
+	c.events = pick(c.events, batchEvents)
+	c.states = pick(c.states, batchStates)
+	return batch, c.want, c.failed, c.closing
+}
+
+// publish sends a batch in order and waits for the answers. What is not answered in time has an unknown outcome.
+func (c *committer) publish(batch []*request) {
+	c.round++
+	prefix := c.inbox + "." + strconv.FormatUint(c.round, 36) + "."
+	open := 0
+	for i, r := range batch {
+		m := &nats.Msg{Subject: r.subject, Reply: prefix + strconv.Itoa(i), Data: r.data}
+		if r.msgID != "" {
+			m.Header = nats.Header{nats.MsgIdHdr: {r.msgID}}
+		}
+		if err := c.conn.PublishMsg(m); err != nil { // never left this process
+			r.answered, r.err = true, unsent(err)
+			continue
+		}
+		open++
+	}
+	deadline := time.Now().Add(ackPatience)
+	var why error
+	for open > 0 {
+		m, err := c.sub.NextMsg(ackLook)
+		if err == nil {
+			if c.answer(batch, prefix, m) {
+				open--
+			}
+			continue
+		}
+		if !errors.Is(err, nats.ErrTimeout) {
+			why = err
+			break
+		}
+		if why = c.engine.Health(); why != nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			why = errors.New("the log did not answer in time")
+			break
+		}
+	}
+	if open == 0 {
+		return
+	}
+	c.log.Error("publishes without an answer", "count", open, "cause", why)
+	for _, r := range batch {
+		if !r.answered {
+			r.answered, r.err = true, fmt.Errorf("%w: %w", ErrUnknown, why)
+		}
+	}
+}
+
+// answer takes in one answer of the log, and returns false when it does not belong to an open request of this batch.
+func (c *committer) answer(batch []*request, prefix string, m *nats.Msg) bool {
+	text, ok := strings.CutPrefix(m.Subject, prefix)
+	i, err := strconv.Atoi(text)
+	if !ok || err != nil || i < 0 || i >= len(batch) || batch[i].answered {
+		return false // an answer that came too late for its batch
+	}
+	r := batch[i]
+	r.answered = true
+	if len(m.Data) == 0 { // 503: no stream listens on the subject
+		r.err = fmt.Errorf("%w: no stream answers", ErrUnavailable)
+		return true
+	}
+	if r.seq, r.duplicate = parseAck(m.Data); r.seq > 0 {
+		if r.event {
+			c.last = max(c.last, r.seq)
+		}
+		return true
+	}
+	r.err = refused(m.Data)
+	return true
+}
+
+// commit makes the batch durable and moves the mark. After an error nobody can say what is stored: the engine has failed.
+func (c *committer) commit(batch []*request, want uint64) error {
+	stored := want > c.durable.load()
+	for _, r := range batch {
+		stored = stored || r.err == nil // a duplicate too: what it repeats may be younger than the last commit
+	}
+	if !stored {
+		return nil
+	}
+	c.last = max(c.last, want)
+	if err := c.engine.Commit(c.last); err != nil {
+		c.log.Error("commit", "last", c.last, "cause", err)
+		for _, r := range batch {
+			if r.err == nil {
+				r.err = fmt.Errorf("%w: %w", ErrUnknown, err)
+			}
+		}
+		failed := fmt.Errorf("%w: %w", ErrUnavailable, err)
+		c.mu.Lock()
+		c.failed = failed
+		c.mu.Unlock()
+		return failed
+	}
+	c.durable.advance(c.last)
+	return nil
+}
+
+// unsent tells why a message was not given to the log.
+func unsent(err error) error {
+	if errors.Is(err, nats.ErrMaxPayload) {
+		return invalid("too_large", "event is larger than the log takes")
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
+
+// parseAck reads the log's answer without the cost of a JSON decoder: {"stream":"EVT_0", "seq":7,"duplicate": true}. It
+// returns 0 for anything else.
+func parseAck(b []byte) (seq uint64, duplicate bool) {
+	var ack struct {
+		Seq       uint64
+		Duplicate bool
+		Error     json.RawMessage
+	}
+	if json.Unmarshal(b, &ack) != nil || ack.Error != nil {
+		return 0, false
+	}
+	return ack.Seq, ack.Duplicate
+}
+
+// refused translates the log's refusals; none of them stored anything.
+func refused(b []byte) error {
+	var ack struct {
+		Error struct {
+			ErrCode     int `json:"err_code"`
+			Description string
+		}
+	}
+	if err := json.Unmarshal(b, &ack); err != nil {
+		return fmt.Errorf("%w: answer %.100q", ErrUnknown, b)
+	}
+	switch e := ack.Error; e.ErrCode {
+	case 10023, 10028, 10047, 10077: // insufficient resources, account resources, storage resources, a limit of the stream
+		return fmt.Errorf("%w: %s", ErrFull, e.Description)
+	case 10054: // message size exceeds maximum allowed
+		return invalid("too_large", "%s", e.Description)
+	default:
+		return fmt.Errorf("%w: %s (%d)", ErrUnavailable, e.Description, e.ErrCode)
+	}
+}

@@ -1,0 +1,208 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	subjectPrefix  = "evt.0."
+	maxAttachments = 255
+)
+
+// Message is an event to publish. The zero value is not valid: a topic and an event name are required.
+type Message struct {
+	Topic string // any UTF-8 without control characters, 1 to 255 bytes
+	Event string // the event's name, as the topic's
+
+	// ID makes publishing repeatable: a second publish of the same id to the same topic, within the dedupe window, stores
+	// nothing and returns the first one's offset. Up to 128 bytes. Empty: the event gets an id of its own, which is not looked
+	// for later.
+	ID string
+
+	// Args is a JSON array as text, in UTF-8; nil is the empty array. The broker keeps no reference to it, nor to Attachments,
+	// after Publish or PublishAsync returned.
+	Args        []byte
+	Attachments [][]byte // up to 255
+}
+
+// Published tells where an event is stored.
+type Published struct {
+	Topic     string
+	Offset    Offset
+	ID        string // Message.ID, or the one that was made for the event
+	Duplicate bool   // it had been stored before, at Offset
+}
+
+// Publish appends an event to its topic, and returns once it is stored as durably as the engine stores.
+//
+// The outcome is exact. Without an error the event is stored. With an error that is [ErrUnknown] it may be stored: publish
+// it again with the same id. With any other error it is not stored: [InvalidError], [ConflictError], [ErrFull],
+// [ErrUnavailable], [ErrClosed], or the cause of ctx when it ended before the event was on its way to the log. When too
+// many bytes wait to be stored already, Publish waits for room. Publishes of one goroutine are stored in their order.
+func (b *Broker) Publish(ctx context.Context, m Message) (Published, error) {
+	type outcome struct {
+		p   Published
+		err error
+	}
+	c := make(chan outcome, 1)
+	r, err := b.publish(ctx, m, func(p Published, err error) { c <- outcome{p, err} })
+	if err != nil {
+		return Published{}, fmt.Errorf("publish %q: %w", m.Topic, err)
+	}
+	select {
+	case o := <-c:
+		return o.p, o.err
+	case <-ctx.Done():
+	}
+	if r.withdraw() {
+		b.room.give(r.cost)
+		return Published{}, fmt.Errorf("publish %q: %w", m.Topic, context.Cause(ctx))
+	}
+	select {
+	case o := <-c: // it was just coming
+		return o.p, o.err
+	default:
+		return Published{}, fmt.Errorf("publish %q: %w: %w", m.Topic, ErrUnknown, context.Cause(ctx))
+	}
+}
+
+// PublishAsync is [Broker.Publish] for a caller that goes on before the outcome is known: events are stored in the order of
+// the calls. It waits only for room. An error means that nothing was stored and done is not called; without one done is
+// called once, from a goroutine of the broker that it must not block. Once it has returned ctx no longer matters.
+func (b *Broker) PublishAsync(ctx context.Context, m Message, done func(Published, error)) error {
+	if _, err := b.publish(ctx, m, done); err != nil {
+		return fmt.Errorf("publish %q: %w", m.Topic, err)
+	}
+	return nil
+}
+
+// publication is a request with the room that it takes.
+type publication struct {
+	request
+	cost int
+}
+
+func (b *Broker) publish(ctx context.Context, m Message, done func(Published, error)) (*publication, error) {
+	if err := b.check(&m); err != nil {
+		return nil, err
+	}
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.unwell(); err != nil {
+		return nil, err
+	}
+	if err := b.engine.Room(); err != nil {
+		return nil, err
+	}
+	size := m.envelopeSize()
+	cost, ok := b.room.take(size, ctx.Done(), b.quit)
+	if !ok {
+		if err := context.Cause(ctx); err != nil {
+			return nil, err
+		}
+		return nil, ErrClosed
+	}
+	p := b.prepare(&m, size, cost, done)
+	if err := b.committer.push(&p.request); err != nil {
+		b.room.give(cost)
+		return nil, err
+	}
+	return p, nil
+}
+
+// prepare encodes a message into the request that stores it.
+func (b *Broker) prepare(m *Message, size, cost int, done func(Published, error)) *publication {
+	p := &publication{cost: cost}
+	p.event = true
+	p.subject = subjectPrefix + token(m.Topic)
+	result := Published{Topic: m.Topic, ID: m.ID}
+	if m.ID != "" {
+		p.msgID = dedupeID(m.Topic, m.ID)
+	} else {
+		m.ID = rand.Text()
+		result.ID = m.ID
+	}
+	p.data = m.appendEnvelope(make([]byte, 0, size+len(m.ID)))
+	p.done = func(r *request) {
+		b.room.give(p.cost)
+		if r.err != nil {
+			done(result, fmt.Errorf("publish %q: %w", result.Topic, r.err))
+			return
+		}
+		result.Offset = Offset{b.epoch, r.seq}
+		if !r.duplicate {
+			done(result, nil)
+			return
+		}
+		b.background.Go(func() { // reads the log, which the committer must not wait for
+			first, err := b.repeated(result, r.data)
+			if err != nil {
+				err = fmt.Errorf("publish %q: %w", result.Topic, err)
+			}
+			done(first, err)
+		})
+	}
+	return p
+}
+
+// repeated compares a publish with the one that had the same id before.
+func (b *Broker) repeated(again Published, envelope []byte) (Published, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), ackPatience)
+	defer cancel()
+	stored, err := b.events.GetMsg(ctx, again.Offset.Seq)
+	again.Duplicate = true
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return again, nil // retention was faster: stored it was, and that is all one can say
+	case err != nil:
+		return Published{}, fmt.Errorf("%w: read the first event with this id: %w", ErrUnknown, err)
+	case bytes.Equal(stored.Data, envelope):
+		return again, nil
+	}
+	first := again
+	first.Duplicate = false
+	return Published{}, &ConflictError{First: first}
+}
+
+// check validates a message and puts its arguments into the one form in which they are stored.
+func (b *Broker) check(m *Message) error {
+	if err := b.checkTopic(m.Topic); err != nil {
+		return err
+	}
+	if err := checkName("invalid_event", "event name", m.Event, maxName); err != nil {
+		return err
+	}
+	if m.ID != "" {
+		if err := checkName("invalid_id", "id", m.ID, b.config.MaxIDBytes); err != nil {
+			return err
+		}
+	}
+	if len(m.Attachments) > maxAttachments {
+		return invalid("invalid_args", "%d attachments are more than %d", len(m.Attachments), maxAttachments)
+	}
+	size := len(m.Event) + len(m.Args)
+	for _, a := range m.Attachments {
+		size += len(a)
+	}
+	if size > b.config.MaxEventBytes {
+		return invalid("too_large", "event of %d bytes is larger than %d", size, b.config.MaxEventBytes)
+	}
+	if m.Args == nil {
+		m.Args = []byte("[]")
+		return nil
+	}
+	m.Args = bytes.Trim(m.Args, " \t\r\n")
+	if len(m.Args) == 0 || m.Args[0] != '[' || !utf8.Valid(m.Args) || !json.Valid(m.Args) {
+		return invalid("invalid_args", "args are not a JSON array")
+	}
+	return nil
+}

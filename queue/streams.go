@@ -1,0 +1,94 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	eventStream  = "EVT_0"
+	cursorStream = "CUR"
+
+	streamSlack = 64 << 10 // what an envelope, its subject and a dead letter's reason add to an event
+)
+
+// openStreams makes the streams or brings their limits up to date.
+func (b *Broker) openStreams(ctx context.Context, api, tail *nats.Conn) error {
+	c := b.config
+	age, size := c.MaxAge, c.MaxBytes
+	if age < 0 {
+		age = 0
+	}
+	if size < 0 {
+		size = -1
+	}
+	window := c.DedupeWindow
+	if age > 0 {
+		window = min(window, age) // the engine refuses a longer one
+	}
+	js, err := jetstream.New(api)
+	if err != nil {
+		return err
+	}
+	b.events, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: eventStream, Subjects: []string{subjectPrefix + ">"}, Storage: jetstream.FileStorage,
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
+		MaxAge: age, MaxBytes: size, MaxMsgs: -1, MaxMsgsPerSubject: -1, MaxMsgSize: int32(c.MaxEventBytes + streamSlack),
+		Duplicates: window, Replicas: b.engine.Replicas(), AllowDirect: true,
+	})
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", eventStream, err)
+	}
+	b.cursors, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: cursorStream, Subjects: []string{cursorPrefix + ">"}, Storage: jetstream.FileStorage,
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
+		MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: 1,
+		Replicas: b.engine.Replicas(), AllowDirect: true,
+	})
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", cursorStream, err)
+	}
+	js, err = jetstream.New(tail)
+	if err != nil {
+		return err
+	}
+	b.tailOf, err = js.Stream(ctx, eventStream)
+	return err
+}
+
+// openIndex makes the index fit the log: the same epoch, nothing that the log does not have, and the tail can go on after
+// what it has applied.
+func (b *Broker) openIndex(ctx context.Context, s jetstream.StreamState) error {
+	if b.index.Epoch() != b.epoch || b.index.Applied() > s.LastSeq {
+		if err := b.index.Reset(b.epoch); err != nil {
+			return fmt.Errorf("reset index: %w", err)
+		}
+	}
+	b.end = s.LastSeq
+	if s.Msgs > 0 { // the log may end in holes
+		last, err := b.events.GetLastMsgForSubject(ctx, subjectPrefix+">")
+		if err != nil {
+			return fmt.Errorf("last event: %w", err)
+		}
+		b.caught = last.Sequence
+	}
+	first := max(s.FirstSeq, 1)
+	if s.Msgs == 0 {
+		first = s.LastSeq + 1
+	}
+	b.first.Store(first)
+	if first > 1 { // before the skip: it tells the index that it never saw some of what is gone
+		if err := b.index.Trim(first); err != nil {
+			return fmt.Errorf("trim index: %w", err)
+		}
+	}
+	if first > b.index.Applied()+1 {
+		if err := b.index.Skip(first - 1); err != nil {
+			return fmt.Errorf("skip in index: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,256 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	tailEvents = 500     // events in one batch
+	tailBytes  = 8 << 20 // and about so many bytes
+)
+
+// source is the log's events in order, from the one after what the index has.
+type source struct {
+	messages chan jetstream.Msg
+	consume  jetstream.ConsumeContext
+}
+
+func (b *Broker) openTail(ctx context.Context) (*source, error) {
+	consumer, err := b.tailOf.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{subjectPrefix + ">"},
+		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:    b.index.Applied() + 1,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("tail: %w", err)
+	}
+	s := &source{messages: make(chan jetstream.Msg, tailEvents)}
+	s.consume, err = consumer.Consume(func(m jetstream.Msg) {
+		select {
+		case s.messages <- m:
+		case <-b.quit:
+		}
+	}, jetstream.PullMaxMessagesWithBytesLimit(4*tailEvents, 2*tailBytes), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+		if !errors.Is(err, jetstream.ErrNoHeartbeat) || !b.isClosed() {
+			b.log.Warn("tail", "cause", err)
+		}
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("tail: %w", err)
+	}
+	return s, nil
+}
+
+// follow moves events from the log to the index and then to the live consumers. Nothing gets past it that is not durable: an
+// event that a power cut can undo must not be seen, here or in the index on disk, since its sequence would be used again.
+func (b *Broker) follow(s *source) {
+	defer func() {
+		s.consume.Stop()
+		<-s.consume.Closed()
+	}()
+	t := tail{Broker: b, last: b.index.Applied()}
+	for {
+		if !t.skipHoles() {
+			return
+		}
+		var m jetstream.Msg
+		if m, t.held = t.held, nil; m == nil {
+			select {
+			case <-b.quit:
+				return
+			case first := <-b.trim:
+				if !t.trim(min(first, t.last+1)) { // what has not come yet it will find to be a hole
+					return
+				}
+				continue
+			case m = <-s.messages:
+			}
+		}
+		if !t.take(m) || !t.collect(s) || !t.flush() {
+			return
+		}
+	}
+}
+
+// tail is what its goroutine has in hand.
+type tail struct {
+	*Broker
+	number  uint64
+	batch   []*Event
+	touched []*audience
+	last    uint64 // the last sequence that came
+	trimmed uint64
+	held    jetstream.Msg // came after a hole, which must not be known of before all before it is indexed
+}
+
+// collect takes what more there is, up to a batch.
+func (t *tail) collect(s *source) bool {
+	bytes := 0
+	for len(t.batch) < tailEvents && bytes < tailBytes {
+		select {
+		case m := <-s.messages:
+			if sequence(m) != t.last+1 {
+				t.held = m
+				return true
+			}
+			bytes += len(m.Data())
+			if !t.take(m) {
+				return false
+			}
+		default:
+			return true
+		}
+	}
+	return true
+}
+
+// take decodes a message. One that can't be decoded is not ours: it is reported and passed over.
+func (t *tail) take(m jetstream.Msg) bool {
+	seq := sequence(m)
+	if seq <= t.last {
+		return true
+	}
+	if seq != t.last+1 && !t.hole(t.last, seq-1) { // nothing is in the batch then
+		return false
+	}
+	t.last = seq
+	e, err := decodeEnvelope(m.Data())
+	if err != nil {
+		t.log.Error("tail: undecodable event", "seq", seq, "cause", err)
+		return true
+	}
+	e.Offset = Offset{t.epoch, seq}
+	if meta, err := m.Metadata(); err == nil {
+		e.Time = meta.Timestamp
+	}
+	t.batch = append(t.batch, e)
+	return true
+}
+
+func sequence(m jetstream.Msg) uint64 {
+	meta, err := m.Metadata()
+	if err != nil {
+		return 0
+	}
+	return meta.Sequence.Stream
+}
+
+// flush hands the batch on, as it becomes durable.
+func (t *tail) flush() bool {
+	for rest := t.batch; len(rest) > 0; {
+		n := t.gate(rest)
+		if n == 0 {
+			return false
+		}
+		if !t.insist("index events", func() error { return t.index.Apply(rest[:n]) }) {
+			return false
+		}
+		t.number++
+		t.touched = t.hub.fan(rest[:n], rest[n-1].Offset.Seq, t.number, t.touched)
+		rest = rest[n:]
+	}
+	clear(t.batch)
+	t.batch = t.batch[:0]
+	if t.index.Applied() >= t.last {
+		return true
+	}
+	if t.committer.require(t.last); !t.durable.wait(t.last, t.quit, nil) {
+		return false
+	}
+	return t.skip(t.last)
+}
+
+func (t *tail) skip(to uint64) bool {
+	if !t.insist("skip in index", func() error { return t.index.Skip(to) }) {
+		return false
+	}
+	t.hub.fan(nil, to, 0, nil)
+	return true
+}
+
+// hole passes over sequences that the log does not have. If retention took the events before they came here the index is
+// told, and the live consumers are sent to the workers, which tell them. Else the operator accepted their loss.
+func (t *tail) hole(after, to uint64) bool {
+	var first uint64
+	if !t.insist("look at a hole in the log", func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), ackPatience)
+		defer cancel()
+		info, err := t.tailOf.Info(ctx)
+		if err == nil {
+			first = info.State.FirstSeq
+		}
+		return err
+	}) {
+		return false
+	}
+	t.log.Warn("the log has a hole", "from", after+1, "to", to, "first", first)
+	t.last = to
+	if first <= after+1 {
+		return t.skip(to)
+	}
+	if !t.trim(to+1) || !t.skip(to) {
+		return false
+	}
+	t.hub.kickAll()
+	return true
+}
+
+// gate waits until the first event is durable, and returns how many are; 0 when the broker closes.
+func (t *tail) gate(events []*Event) int {
+	if first := events[0].Offset.Seq; t.durable.load() < first {
+		t.committer.require(first) // its publisher may be long gone
+		if !t.durable.wait(first, t.quit, nil) {
+			return 0
+		}
+	}
+	mark := t.durable.load()
+	n := 1
+	for n < len(events) && events[n].Offset.Seq <= mark {
+		n++
+	}
+	return n
+}
+
+// skipHoles moves over the end of the log as it stood at Open, where no event is left.
+func (t *tail) skipHoles() bool {
+	if t.last < t.caught || t.last >= t.end {
+		return true
+	}
+	t.last = t.end
+	return t.skip(t.end)
+}
+
+// trim drops from the index what the log no longer has. Readers look at first after they have read.
+func (t *tail) trim(first uint64) bool {
+	if first <= t.trimmed {
+		return true
+	}
+	t.trimmed = first
+	t.first.Store(max(t.first.Load(), first))
+	return t.insist("trim index", func() error { return t.index.Trim(first) })
+}
+
+// insist repeats what the index must do until it does it; false when the broker closes first. The index shares the disk with
+// the log: when it is full, publishing stops too, and nothing is lost by waiting.
+func (b *Broker) insist(what string, f func() error) bool {
+	for {
+		err := f()
+		if err == nil {
+			b.stuck.Store(nil)
+			return true
+		}
+		b.log.Error(what, "cause", err)
+		err = fmt.Errorf("%w: %s: %w", ErrUnavailable, what, err)
+		b.stuck.Store(&err)
+		select {
+		case <-b.quit:
+			return false
+		case <-time.After(readAgain):
+		}
+	}
+}
