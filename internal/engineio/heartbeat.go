@@ -1,0 +1,159 @@
+package engineio
+
+// scheduleLocked puts the session where the wheel visits it next.
+func (s *Session) scheduleLocked() {
+	due := uint32(0)
+	sooner := func(at uint32) {
+		if at != 0 && (due == 0 || at < due) {
+			due = at
+		}
+	}
+	sooner(s.closeBy)
+	if s.state() != stateEnded {
+		sooner(s.nextBeat)
+		sooner(s.upgradeBy)
+		sooner(s.messageBy)
+		sooner(s.alarmAt)
+		if !s.awaiting && s.asides != nil && len(s.asides.unpinged) > 0 {
+			sooner(s.mayPingAt())
+		}
+	}
+	if due != 0 && !s.server.wheel.schedule(s, due) && s.state() == stateEnded && s.ws != nil {
+		s.ws.link.close() // the server has stopped, nobody would close it later
+	}
+}
+
+// mayPingAt returns the tick from which a ping may go out for the sake of Confirm.
+func (s *Session) mayPingAt() uint32 {
+	if s.lastPing == 0 {
+		return 1
+	}
+	return s.lastPing + uint32(confirmEvery/tickLength)
+}
+
+// visit does what has become due and says when to come again. It is the wheel's.
+func (s *Session) visit() {
+	now := s.server.wheel.tick()
+	due := func(at uint32) bool { return at != 0 && at <= now }
+	s.mu.Lock()
+	switch {
+	case s.state() == stateEnded:
+		ws := s.ws
+		hangUp := due(s.closeBy)
+		if !hangUp && ws != nil && !ws.gone {
+			s.scheduleLocked()
+		}
+		s.mu.Unlock()
+		if hangUp && ws != nil {
+			ws.link.close()
+		}
+		return
+	case due(s.closeBy):
+		reason := s.reason
+		s.mu.Unlock()
+		s.end(reason, nil, nil)
+		return
+	case due(s.messageBy):
+		s.mu.Unlock()
+		s.end(ReasonTransportError, errSlowMessage, slowMessageFrame)
+		return
+	case due(s.nextBeat) && s.awaiting:
+		if s.extended || !s.heard.Load() {
+			s.mu.Unlock()
+			s.end(ReasonPingTimeout, nil, closeFrame)
+			return
+		}
+		// Something came since the ping: the pong may stand behind a big message on a slow line.
+		s.extended = true
+		s.nextBeat = s.server.wheel.after(s.server.config.PingTimeout)
+	}
+	var candidate *socket
+	if due(s.upgradeBy) {
+		candidate = s.dropCandidateLocked()
+	}
+	if due(s.alarmAt) {
+		f := s.alarm
+		s.alarmAt, s.alarm = 0, nil
+		if s.server.tasks.begin() {
+			go func() {
+				defer s.server.tasks.done()
+				f()
+			}()
+		}
+	}
+	wanted := s.asides != nil && len(s.asides.unpinged) > 0 && now >= s.mayPingAt()
+	ping := !s.awaiting && (due(s.nextBeat) || wanted)
+	if ping {
+		s.pingLocked(now)
+	}
+	s.scheduleLocked()
+	if ping {
+		s.flushLocked()
+	} else {
+		s.mu.Unlock()
+	}
+	candidate.hangUp()
+}
+
+// pingLocked queues a ping, whatever else is queued (Engine.IO v4, "Heartbeat").
+func (s *Session) pingLocked(now uint32) {
+	s.awaiting, s.extended, s.lastPing = true, false, now
+	s.nextBeat = s.server.wheel.after(s.server.config.PingTimeout)
+	s.heard.Store(false)
+	s.enqueueLocked(pingPacket.Len(), pingPacket)
+	if a := s.asides; a != nil {
+		a.pinged = append(a.pinged, a.unpinged...)
+		a.unpinged = nil
+	}
+}
+
+// startBeatLocked counts the interval to the next ping from now.
+func (s *Session) startBeatLocked() {
+	if s.server.config.PingInterval > 0 {
+		s.nextBeat = s.server.wheel.after(s.server.config.PingInterval)
+	} else {
+		s.nextBeat = 0
+	}
+}
+
+// pong takes the answer to a ping; one that nobody asked for means nothing.
+func (s *Session) ponged() {
+	s.mu.Lock()
+	if !s.awaiting {
+		s.mu.Unlock()
+		return
+	}
+	s.awaiting = false
+	s.startBeatLocked()
+	var confirmed []func(bool)
+	if a := s.asides; a != nil {
+		confirmed, a.pinged = a.pinged, nil
+	}
+	s.scheduleLocked()
+	s.mu.Unlock()
+	for _, f := range confirmed {
+		f(true)
+	}
+}
+
+// Confirm calls f once: with true when the peer has answered a ping that was sent after this call, and so has received
+// everything sent before; with false when the session ends first. Such a ping goes out at once, or a second after the
+// one before it; calls meanwhile share it.
+func (s *Session) Confirm(f func(ok bool)) {
+	s.mu.Lock()
+	if s.state() == stateEnded {
+		s.mu.Unlock()
+		f(false)
+		return
+	}
+	a := s.aside()
+	a.unpinged = append(a.unpinged, f)
+	if now := s.server.wheel.tick(); !s.awaiting && now >= s.mayPingAt() {
+		s.pingLocked(now)
+		s.scheduleLocked()
+		s.flushLocked()
+		return
+	}
+	s.scheduleLocked()
+	s.mu.Unlock()
+}

@@ -1,0 +1,73 @@
+package engineio
+
+import (
+	"github.com/holdpost/holdpost/internal/engineio/wire"
+	"github.com/holdpost/holdpost/internal/frame"
+)
+
+// A Message is one Engine.IO message in the form that travels. It is immutable and may be sent to any number of
+// sessions at once.
+type Message struct {
+	buf    []byte // room for a frame header, then the packet: with its digit for text, bare for binary
+	start  int    // where the frame's header begins
+	binary bool
+}
+
+const textStart = frame.MaxHeader + 1 // behind the header's room and the packet's digit
+
+// NewText returns the text message that b holds; b is copied.
+func NewText(b []byte) *Message { return FinishText(append(TextBuffer(len(b)), b...)) }
+
+// NewBinary returns the binary message that b holds; b is copied.
+func NewBinary(b []byte) *Message {
+	buf := make([]byte, frame.MaxHeader, frame.MaxHeader+len(b))
+	return finish(append(buf, b...), frame.Binary)
+}
+
+// TextBuffer returns a buffer to append the text of a message to and to give to [FinishText] then, which saves a copy.
+// It has room for size bytes.
+func TextBuffer(size int) []byte {
+	buf := make([]byte, textStart, textStart+size)
+	buf[frame.MaxHeader] = byte(wire.Message)
+	return buf
+}
+
+// FinishText makes a message of what was appended to the buffer that [TextBuffer] returned. It owns buf from then on.
+func FinishText(buf []byte) *Message { return finish(buf, frame.Text) }
+
+// finish puts the frame's header right before the packet.
+func finish(buf []byte, op frame.Opcode) *Message {
+	n := len(buf) - frame.MaxHeader
+	start := frame.MaxHeader - frame.HeaderLen(n)
+	frame.AppendHeader(buf[:start], op, n)
+	return &Message{buf: buf, start: start, binary: op == frame.Binary}
+}
+
+// packetMessage returns a packet of another type than message, as text.
+func packetMessage(packet string) *Message {
+	return finish(append(make([]byte, frame.MaxHeader), packet...), frame.Text)
+}
+
+// rawFrame returns a message of a frame that only a WebSocket gets to see.
+func rawFrame(b []byte) *Message { return &Message{buf: b} }
+
+var (
+	pingPacket = packetMessage(string(wire.Ping))
+	closeFrame = rawFrame(frame.AppendClose(nil, 0, ""))
+	probeReply = packetMessage(string(wire.Pong) + "probe")
+)
+
+// Len returns the bytes that the message takes in a session's queue.
+func (m *Message) Len() int { return len(m.buf) - m.start }
+
+// frame returns the message as a WebSocket frame.
+func (m *Message) frame() []byte { return m.buf[m.start:] }
+
+// appendPacket appends the message as a packet of a polling payload.
+func (m *Message) appendPacket(dst []byte) []byte {
+	packet := m.buf[frame.MaxHeader:]
+	if m.binary {
+		return wire.AppendBinary(dst, packet)
+	}
+	return append(dst, packet...)
+}

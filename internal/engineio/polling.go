@@ -1,0 +1,311 @@
+package engineio
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/holdpost/holdpost/internal/engineio/wire"
+)
+
+var (
+	errOverlap     = errors.New("two requests at once")
+	errAborted     = errors.New("request aborted")
+	errContentType = errors.New("request body is not text")
+	errTooLarge    = errors.New("request body too large")
+)
+
+// A poll is a GET that waits for something to answer.
+type poll struct {
+	wake chan struct{} // holds one
+}
+
+// wakeLocked makes the waiting poll look again.
+func (s *Session) wakeLocked() {
+	if s.poll != nil {
+		select {
+		case s.poll.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// An answer is what a poll gets.
+type answer struct {
+	messages [maxPollPackets]*Message
+	n        int
+	size     int
+	last     byte // a packet without data to end with, 0 for none
+	held     bool // the poll holds writing
+}
+
+// serveGet answers a poll: with all that is queued, up to a limit, as soon as there is something.
+func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	switch {
+	case s.state() == stateEnded:
+		s.mu.Unlock()
+		refuse(w, r, unknownSession)
+		return
+	case s.ws != nil:
+		s.mu.Unlock()
+		refuse(w, r, badRequest)
+		return
+	case s.poll != nil:
+		s.mu.Unlock()
+		s.end(ReasonTransportError, errOverlap, nil)
+		refuse(w, r, badRequest)
+		return
+	}
+	p := &poll{wake: make(chan struct{}, 1)}
+	s.poll = p
+	var a answer
+	for !s.answerLocked(&a) {
+		s.mu.Unlock()
+		select {
+		case <-p.wake:
+		case <-r.Context().Done():
+			s.end(ReasonTransportError, errAborted, nil)
+		}
+		s.mu.Lock()
+	}
+	s.poll = nil // before the response is out, since the next poll may come right behind it
+	s.mu.Unlock()
+	s.respond(w, &a)
+}
+
+// answerLocked fills in what there is to say to the waiting poll now, if anything.
+func (s *Session) answerLocked(a *answer) bool {
+	switch {
+	case s.state() == stateEnded:
+		a.last = s.lastWord
+		return true
+	case s.ws != nil:
+		a.last = byte(wire.Noop)
+		return true
+	case s.writing:
+		return false
+	case s.queue != nil:
+		a.messages, a.n = [maxPollPackets]*Message{}, 0
+		for _, m := range s.queue.take(a.messages[:0], maxPollPackets, s.server.config.MaxPayload) {
+			a.size += m.Len()
+			a.n++
+		}
+		if s.queue.len() == 0 {
+			s.queue.free()
+			s.queue, s.corked = nil, false
+		}
+		if s.state() == stateClosing && s.queue == nil && a.n < maxPollPackets {
+			a.last = byte(wire.Close)
+		}
+	case s.state() == stateClosing:
+		a.last = byte(wire.Close)
+	case s.probed:
+		a.last = byte(wire.Noop)
+	default:
+		return false
+	}
+	a.held = true
+	s.writing = true
+	return true
+}
+
+// respond writes a poll's response and lets the next writer go on.
+func (s *Session) respond(w http.ResponseWriter, a *answer) {
+	buf := bodies.Get().(*[]byte)
+	body := (*buf)[:0]
+	for i, m := range a.messages[:a.n] {
+		if i > 0 {
+			body = append(body, wire.Separator)
+		}
+		body = m.appendPacket(body)
+	}
+	if a.last != 0 {
+		if len(body) > 0 {
+			body = append(body, wire.Separator)
+		}
+		body = append(body, a.last)
+	}
+	h := w.Header()
+	h["Content-Type"] = []string{"text/plain; charset=UTF-8"}
+	h["Cache-Control"] = []string{"no-store"}
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	rc := http.NewResponseController(w)
+	_ = rc.SetWriteDeadline(time.Now().Add(s.server.config.WriteTimeout))
+	_, err := w.Write(body)
+	if ferr := rc.Flush(); err == nil && !errors.Is(ferr, http.ErrNotSupported) {
+		err = ferr
+	}
+	_ = rc.SetWriteDeadline(time.Time{})
+	*buf = body
+	freeBody(buf)
+	if a.held {
+		s.responded(a, err)
+	}
+}
+
+func (s *Session) responded(a *answer, err error) {
+	s.mu.Lock()
+	s.writtenLocked(a.size, a.n)
+	s.writing = false
+	if err != nil && s.ws == nil {
+		s.mu.Unlock()
+		s.end(ReasonTransportError, err, nil)
+		return
+	}
+	var drained []func()
+	if s.asides != nil && s.bytes == 0 {
+		drained, s.asides.drained = s.asides.drained, nil
+	}
+	if s.state() == stateClosing && a.last == byte(wire.Close) {
+		reason := s.reason
+		s.mu.Unlock()
+		s.end(reason, nil, nil)
+	} else if s.ws == nil {
+		s.wakeLocked() // a poll may have come meanwhile
+		s.mu.Unlock()
+	} else if s.queue == nil && s.pong == nil {
+		s.writing = true
+		s.wroteAll() // a close may have waited for this
+	} else {
+		s.flushLocked()
+	}
+	for _, f := range drained {
+		f()
+	}
+}
+
+// servePost takes the packets that a client sends.
+func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	switch {
+	case s.state() == stateEnded:
+		s.mu.Unlock()
+		refuse(w, r, unknownSession)
+		return
+	case s.ws != nil:
+		s.mu.Unlock()
+		refuse(w, r, badRequest)
+		return
+	case s.posting:
+		s.mu.Unlock()
+		s.end(ReasonTransportError, errOverlap, nil)
+		refuse(w, r, badRequest)
+		return
+	}
+	s.posting = true
+	s.mu.Unlock()
+
+	buf := bodies.Get().(*[]byte)
+	err := s.readBody(w, r, buf)
+	if err == nil {
+		err = s.deliver(*buf)
+	}
+	freeBody(buf)
+	s.mu.Lock()
+	s.posting = false // before the response is out, since the next request may come right behind it
+	s.mu.Unlock()
+
+	h := w.Header()
+	switch err {
+	case nil, errClosePacket:
+		h["Content-Type"] = []string{"text/html"}
+		h["Content-Length"] = []string{"2"}
+		io.WriteString(w, "ok")
+	case errTooLarge: // the session goes on
+		h["Connection"] = []string{"close"}
+		h["Content-Length"] = []string{"0"}
+		w.WriteHeader(http.StatusRequestEntityTooLarge)
+	default:
+		h["Connection"] = []string{"close"}
+		h["Content-Length"] = []string{"0"}
+		w.WriteHeader(http.StatusBadRequest)
+	}
+}
+
+// readBody reads the request's body, counting what arrives: a declared length is used to refuse, never to allocate.
+func (s *Session) readBody(w http.ResponseWriter, r *http.Request, buf *[]byte) error {
+	c := &s.server.config
+	if r.Header.Get("Content-Type") == "application/octet-stream" {
+		s.end(ReasonTransportError, errContentType, nil)
+		return errContentType
+	}
+	if r.ContentLength > int64(c.MaxPayload) {
+		return errTooLarge
+	}
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(c.BodyTimeout))
+	body := (*buf)[:0]
+	defer func() { *buf = body }()
+	for {
+		if len(body) == cap(body) {
+			body = append(body, 0)[:len(body)]
+		}
+		n, err := r.Body.Read(body[len(body):min(cap(body), c.MaxPayload+1)])
+		body = body[:len(body)+n]
+		if len(body) > c.MaxPayload {
+			return errTooLarge
+		}
+		if err == io.EOF {
+			_ = rc.SetReadDeadline(time.Time{})
+			return nil
+		}
+		if err != nil {
+			s.end(ReasonTransportError, err, nil)
+			return err
+		}
+	}
+}
+
+// deliver hands the packets of a body to the handler, as far as they are good.
+func (s *Session) deliver(body []byte) (err error) {
+	s.recv.Lock()
+	s.heard.Store(true)
+	packets := wire.NewPayload(body, s.server.config.MaxPacketsPerPayload)
+	took := false
+	for s.state() != stateEnded {
+		p, ok, perr := packets.Next()
+		if perr != nil {
+			err = &parseError{perr}
+			break
+		}
+		if !ok {
+			break
+		}
+		took = took || p.Type == wire.Message
+		if err = s.packet(p); err != nil {
+			break
+		}
+	}
+	if took {
+		s.handler.Batch()
+	}
+	s.renew = false
+	s.recv.Unlock()
+	if err != nil {
+		if err == errClosePacket {
+			s.mu.Lock()
+			s.lastWord = byte(wire.Noop)
+			s.mu.Unlock()
+		}
+		s.fail(err)
+	}
+	s.finish()
+	return err
+}
+
+const maxPooledBody = 64 << 10
+
+var bodies = sync.Pool{New: func() any {
+	b := make([]byte, 0, 4<<10)
+	return &b
+}}
+
+func freeBody(b *[]byte) {
+	if cap(*b) <= maxPooledBody {
+		bodies.Put(b)
+	}
+}

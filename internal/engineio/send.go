@@ -1,0 +1,289 @@
+package engineio
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"sync"
+	"time"
+)
+
+var errQueueFull = errors.New("queue is full")
+
+// Send queues the messages as one unit, with nothing in between, and reports whether it could: false once the session
+// closes. It never waits. What is not flushed goes out with the next Flush, or by itself within 2 ms.
+//
+// A session that would exceed its bounds is closed with [ReasonSlowPeer]. On an empty queue any unit is accepted.
+func (s *Session) Send(flush bool, messages ...*Message) bool {
+	size := totalLen(messages)
+	s.mu.Lock()
+	if s.state() != stateOpen {
+		s.mu.Unlock()
+		return false
+	}
+	if c := &s.server.config; s.bytes > 0 && (s.bytes+size > c.QueueBytes || s.packets+len(messages) > c.QueuePackets) {
+		s.mu.Unlock()
+		s.end(ReasonSlowPeer, errQueueFull, nil)
+		return false
+	}
+	s.enqueueLocked(size, messages...)
+	if flush {
+		s.flushLocked()
+		return true
+	}
+	s.corked = true
+	guard := !s.guarded
+	s.guarded = true
+	s.mu.Unlock()
+	if guard {
+		s.server.corks.add(s)
+	}
+	return true
+}
+
+// SendVolatile sends the messages if they can go out now, and else drops them and reports false.
+func (s *Session) SendVolatile(messages ...*Message) bool {
+	s.mu.Lock()
+	if s.state() != stateOpen || s.writing || s.queue != nil || s.ws == nil && s.poll == nil {
+		s.mu.Unlock()
+		return false
+	}
+	s.enqueueLocked(totalLen(messages), messages...)
+	s.flushLocked()
+	return true
+}
+
+// Flush sends what earlier calls have left.
+func (s *Session) Flush() {
+	s.mu.Lock()
+	s.flushLocked()
+}
+
+func totalLen(messages []*Message) (n int) {
+	for _, m := range messages {
+		n += m.Len()
+	}
+	return n
+}
+
+func (s *Session) enqueueLocked(size int, messages ...*Message) {
+	if s.queue == nil {
+		s.queue = newBatch()
+	}
+	s.queue.messages = append(s.queue.messages, messages...)
+	s.bytes += size
+	s.packets += len(messages)
+}
+
+// writtenLocked counts off what has gone out, or was dropped.
+func (s *Session) writtenLocked(size, packets int) {
+	s.bytes = max(0, s.bytes-size) // an end resets both to 0 under a writer
+	s.packets = max(0, s.packets-packets)
+}
+
+func (s *Session) dropQueueLocked() {
+	if s.queue != nil {
+		s.queue.free()
+		s.queue = nil
+	}
+	s.pong = nil
+	s.bytes, s.packets = 0, 0
+}
+
+// flushLocked writes the queue out and releases mu. Whoever finds nobody writing writes for everybody; it does not wait
+// for the peer, so a caller pays for the system call and never for a slow network.
+func (s *Session) flushLocked() {
+	s.corked = false
+	if s.writing || s.queue == nil && s.pong == nil {
+		s.mu.Unlock()
+		return
+	}
+	if s.ws == nil {
+		s.wakeLocked()
+		s.mu.Unlock()
+		return
+	}
+	s.writing = true
+	s.writeLocked()
+}
+
+// writeLocked writes until the queue is empty. The caller has raised writing; mu is released.
+func (s *Session) writeLocked() {
+	for s.queue != nil || s.pong != nil {
+		ws, b := s.ws, s.nextLocked()
+		s.mu.Unlock()
+		size, packets, err := b.try(ws.link)
+		s.mu.Lock()
+		s.writtenLocked(size, packets)
+		if err == errNoRoom {
+			s.stuck = true
+			s.mu.Unlock()
+			if s.server.tasks.begin() {
+				go s.writeOn(ws, b)
+			} else {
+				b.free()
+				ws.link.close()
+			}
+			return
+		}
+		b.free()
+		if err != nil {
+			s.writeFailed(ws, err)
+			return
+		}
+	}
+	s.wroteAll()
+}
+
+// nextLocked takes everything that is to be written, with the pong before the rest.
+func (s *Session) nextLocked() *batch {
+	b := s.queue
+	s.queue = nil
+	if s.pong == nil {
+		return b
+	}
+	if b == nil {
+		b = newBatch()
+	}
+	b.messages = slices.Insert(b.messages, b.next, s.pong)
+	s.bytes += s.pong.Len()
+	s.packets++
+	s.pong = nil
+	return b
+}
+
+var errNoRoom = errors.New("peer takes no more now")
+
+// try writes pieces as long as the link takes them. It says how much of the queue is done with.
+func (b *batch) try(l link) (size, packets int, err error) {
+	for b.fill() {
+		n, err := l.try(b.rest)
+		if err != nil {
+			return size, packets, err
+		}
+		if n < len(b.rest) {
+			b.rest = b.rest[n:]
+			return size, packets, errNoRoom
+		}
+		size += b.size
+		packets += b.packets
+	}
+	return size, packets, nil
+}
+
+// writeOn goes on where the peer took no more. It exists for as long as there is something to wait for.
+func (s *Session) writeOn(ws *socket, b *batch) {
+	defer s.server.tasks.done()
+	patience := s.server.config.WriteTimeout
+	for {
+		for more := len(b.rest) > 0 || b.fill(); more; more = b.fill() {
+			err := ws.link.write(b.rest, patience)
+			s.mu.Lock()
+			s.writtenLocked(b.size, b.packets)
+			if err != nil {
+				b.free()
+				s.writeFailed(ws, err)
+				return
+			}
+			s.mu.Unlock()
+		}
+		b.free()
+		s.mu.Lock()
+		if s.queue == nil && s.pong == nil {
+			ws.link.calm()
+			s.stuck = false
+			s.wroteAll()
+			return
+		}
+		b = s.nextLocked()
+		s.mu.Unlock()
+	}
+}
+
+// wroteAll is the end of every way to write the queue out: the caller has nothing left to write. It lowers writing and
+// releases mu.
+func (s *Session) wroteAll() {
+	s.writing = false
+	var drained []func()
+	if s.asides != nil && s.bytes == 0 {
+		drained, s.asides.drained = s.asides.drained, nil
+	}
+	ws, reason, state := s.ws, s.reason, s.state()
+	s.mu.Unlock()
+	switch {
+	case ws == nil || state == stateOpen:
+	case state == stateClosing:
+		s.end(reason, nil, closeFrame)
+	case state == stateEnded:
+		ws.link.closeWrite()
+	}
+	for _, f := range drained {
+		f()
+	}
+}
+
+// writeFailed lowers writing and releases mu.
+func (s *Session) writeFailed(ws *socket, err error) {
+	s.writing, s.stuck = false, false
+	s.mu.Unlock()
+	ws.link.close()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		s.end(ReasonSlowPeer, err, nil)
+	} else {
+		s.end(ReasonTransportClose, err, nil)
+	}
+}
+
+// corks flushes what was sent and not flushed. Its goroutine exists only while there is such.
+type corks struct {
+	tasks *tasks
+	quit  chan struct{}
+
+	mu       sync.Mutex
+	sessions []*Session
+	running  bool
+}
+
+func (c *corks) add(s *Session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sessions = append(c.sessions, s)
+	if !c.running && c.tasks.begin() {
+		c.running = true
+		go c.run()
+	}
+}
+
+func (c *corks) run() {
+	defer c.tasks.done()
+	timer := time.NewTimer(corkTimeout)
+	defer timer.Stop()
+	var corked []*Session
+	for {
+		select {
+		case <-c.quit:
+			return
+		case <-timer.C:
+		}
+		c.mu.Lock()
+		corked, c.sessions = c.sessions, corked[:0]
+		if len(corked) == 0 {
+			c.running = false
+			c.sessions = nil
+			c.mu.Unlock()
+			return
+		}
+		c.mu.Unlock()
+		for i, s := range corked {
+			corked[i] = nil
+			s.mu.Lock()
+			s.guarded = false
+			if s.corked {
+				s.flushLocked()
+			} else {
+				s.mu.Unlock()
+			}
+		}
+		timer.Reset(corkTimeout)
+	}
+}

@@ -1,0 +1,240 @@
+package engineio
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"iter"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/holdpost/holdpost/internal/engineio/wire"
+	"github.com/holdpost/holdpost/internal/frame"
+)
+
+// A Server holds the sessions and answers their requests.
+type Server struct {
+	config    Config
+	limits    *frame.Limits
+	polling   bool
+	websocket bool
+	upgrades  []string // what polling sessions are told
+
+	wheel wheel
+	corks corks
+	tasks tasks
+
+	mu       sync.RWMutex
+	sessions map[string]*Session
+	draining bool          // no new sessions
+	empty    chan struct{} // closed when the last session ends while draining
+}
+
+// New returns a server. It starts nothing until there is a session.
+func New(c Config) *Server {
+	c = c.withDefaults()
+	srv := &Server{
+		config:    c,
+		limits:    c.frameLimits(),
+		polling:   slices.Contains(c.Transports, Polling),
+		websocket: slices.Contains(c.Transports, WebSocket),
+		sessions:  make(map[string]*Session),
+		empty:     make(chan struct{}),
+	}
+	if srv.websocket && !c.NoUpgrades {
+		srv.upgrades = []string{WebSocket}
+	}
+	srv.wheel.base = time.Now()
+	srv.wheel.quit = make(chan struct{})
+	srv.corks.quit = srv.wheel.quit
+	srv.corks.tasks = &srv.tasks
+	return srv
+}
+
+// ServeHTTP answers one request of the protocol; anything outside of [Config].Path is not found.
+func (srv *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if p := r.URL.Path; p != srv.config.Path && p != strings.TrimSuffix(srv.config.Path, "/") {
+		http.NotFound(w, r)
+		return
+	}
+	s, no := srv.admit(r)
+	switch {
+	case no != nil:
+		refuse(w, r, no)
+	case isUpgrade(r):
+		srv.serveWebSocket(w, r, s)
+	case s == nil:
+		srv.openPolling(w, r)
+	case r.Method == http.MethodGet:
+		s.serveGet(w, r)
+	default:
+		s.servePost(w, r)
+	}
+}
+
+// openPolling begins a session whose first response is this one.
+func (srv *Server) openPolling(w http.ResponseWriter, r *http.Request) {
+	s := srv.newSession(r)
+	s.enqueueOpen(srv.upgrades)
+	if !srv.begin(s) {
+		refuse(w, r, unavailable)
+		return
+	}
+	s.serveGet(w, r)
+}
+
+func (srv *Server) newSession(r *http.Request) *Session {
+	uri := r.RequestURI
+	if uri == "" {
+		uri = r.URL.RequestURI()
+	}
+	return &Session{
+		server: srv,
+		id:     newID(),
+		header: srv.config.keep(r.Header),
+		remote: r.RemoteAddr,
+		uri:    uri,
+		opened: time.Now(),
+		secure: r.TLS != nil,
+	}
+}
+
+// newID returns 120 random bits in 20 characters.
+func newID() string {
+	var b [15]byte
+	rand.Read(b[:])
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+// enqueueOpen queues the open packet, which comes before all others.
+func (s *Session) enqueueOpen(upgrades []string) {
+	c := &s.server.config
+	packet := wire.AppendOpen(make([]byte, frame.MaxHeader, frame.MaxHeader+160), &wire.Handshake{
+		SID: s.id, Upgrades: upgrades, PingInterval: max(0, c.PingInterval), PingTimeout: c.PingTimeout, MaxPayload: c.MaxPayload,
+	})
+	m := finish(packet, frame.Text)
+	s.enqueueLocked(m.Len(), m)
+}
+
+// begin registers the session and introduces it to the application. It reports false if there is no room for it.
+func (srv *Server) begin(s *Session) bool {
+	s.recv.Lock()
+	srv.mu.Lock()
+	if srv.draining || srv.config.MaxSessions > 0 && len(srv.sessions) >= srv.config.MaxSessions {
+		srv.mu.Unlock()
+		s.recv.Unlock()
+		return false
+	}
+	srv.sessions[s.id] = s
+	srv.mu.Unlock()
+	s.mu.Lock()
+	s.startBeatLocked()
+	s.scheduleLocked()
+	s.mu.Unlock()
+	s.handler = srv.config.Open(s)
+	s.recv.Unlock()
+	s.finish()
+	return true
+}
+
+func (srv *Server) forget(s *Session) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	delete(srv.sessions, s.id)
+	if srv.draining && len(srv.sessions) == 0 {
+		srv.closeEmptyLocked()
+	}
+}
+
+func (srv *Server) closeEmptyLocked() {
+	select {
+	case <-srv.empty:
+	default:
+		close(srv.empty)
+	}
+}
+
+func (srv *Server) session(id string) *Session {
+	srv.mu.RLock()
+	defer srv.mu.RUnlock()
+	return srv.sessions[id]
+}
+
+// Len returns how many sessions there are.
+func (srv *Server) Len() int {
+	srv.mu.RLock()
+	defer srv.mu.RUnlock()
+	return len(srv.sessions)
+}
+
+// Sessions yields the sessions that there are now.
+func (srv *Server) Sessions() iter.Seq[*Session] {
+	return func(yield func(*Session) bool) {
+		for _, s := range srv.snapshot() {
+			if !yield(s) {
+				return
+			}
+		}
+	}
+}
+
+func (srv *Server) snapshot() []*Session {
+	srv.mu.RLock()
+	defer srv.mu.RUnlock()
+	all := make([]*Session, 0, len(srv.sessions))
+	for _, s := range srv.sessions {
+		all = append(all, s)
+	}
+	return all
+}
+
+// Shutdown refuses new sessions, closes those that there are as [Session.Close] does, and waits for them. When ctx is
+// done first it aborts the rest and returns the context's error. It ends with [Server.Close].
+func (srv *Server) Shutdown(ctx context.Context) error {
+	srv.drain()
+	for _, s := range srv.snapshot() {
+		s.Close(ReasonShutdown)
+	}
+	var err error
+	select {
+	case <-srv.empty:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	srv.Close()
+	return err
+}
+
+// Close closes all sessions and their connections at once and waits for the server's goroutines, so a [Handler] must not
+// call it. The server answers 503 from then on.
+func (srv *Server) Close() error {
+	srv.drain()
+	for _, s := range srv.snapshot() {
+		s.Abort(ReasonShutdown)
+	}
+	srv.wheel.stop()
+	srv.wheel.group.Wait()
+	for _, s := range srv.wheel.drain() {
+		s.mu.Lock()
+		ws := s.ws
+		s.mu.Unlock()
+		if ws != nil {
+			ws.link.close()
+		}
+	}
+	srv.tasks.close()
+	srv.tasks.wait()
+	return nil
+}
+
+func (srv *Server) drain() {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	srv.draining = true
+	if len(srv.sessions) == 0 {
+		srv.closeEmptyLocked()
+	}
+}

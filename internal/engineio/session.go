@@ -1,0 +1,181 @@
+package engineio
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+type state uint32
+
+const (
+	stateOpen    state = iota
+	stateClosing       // takes no more messages, sends what it has
+	stateEnded
+)
+
+// A Session is one client's connection, over whatever transports it comes. The zero value is of no use; a [Server] makes
+// them.
+type Session struct {
+	// Static after construction.
+	server  *Server
+	id      string
+	handler Handler
+	header  http.Header
+	remote  string
+	uri     string
+	opened  time.Time
+	secure  bool
+
+	// recv is held while the handler is called. Whoever finds it held at the end leaves Closed to the holder.
+	recv  sync.Mutex
+	renew bool // guarded by recv: Renew was called
+	told  bool // guarded by recv: Closed was called
+
+	phase atomic.Uint32 // a state; written with mu held
+	heard atomic.Bool   // something came since the last ping
+
+	wheel wheelLinks // guarded by the wheel
+
+	// mu guards the fields below. It is never held across a call to the handler, a write, or a callback.
+	mu      sync.Mutex
+	queue   *batch   // nil while empty
+	pong    *Message // answers the newest ping of the WebSocket; goes before the queue
+	bytes   int      // of messages accepted and not yet written
+	packets int      // their number
+	writing bool     // somebody is writing the queue out; nobody else may
+	stuck   bool     // and waits for the peer
+	corked  bool     // something waits for Flush
+	guarded bool     // the server's corks know the session
+
+	ws        *socket // nil while polling
+	candidate *socket // a WebSocket that wants to take over
+	probed    bool    // and has said so: polls are answered at once
+	poll      *poll   // the request that waits
+	posting   bool    // a request's body is being read
+	lastWord  byte    // what a poll gets to hear at the end: close or noop
+
+	nextBeat  uint32 // tick of the next ping, or by which the last one must be answered; 0: no heartbeat
+	lastPing  uint32 // tick
+	awaiting  bool   // a ping is unanswered
+	extended  bool   // and has had its extra time
+	upgradeBy uint32 // tick by which the candidate must have taken over; 0: no limit
+	closeBy   uint32 // tick by which closing or hanging up must be done; 0: no limit
+	messageBy uint32 // tick by which an incomplete WebSocket message must be complete; 0: none is incomplete
+	alarmAt   uint32 // tick of the Deadline; 0: none
+	alarm     func()
+
+	asides *asides // nil if there are none
+	reason Reason  // why it closes or closed
+	cause  error
+}
+
+// asides are what few sessions have at a time.
+type asides struct {
+	drained  []func()
+	unpinged []func(ok bool) // to be confirmed by the answer to a ping yet to be sent
+	pinged   []func(ok bool) // by the answer to the ping that is out
+}
+
+// aside returns the asides to add something to.
+func (s *Session) aside() *asides {
+	if s.asides == nil {
+		s.asides = new(asides)
+	}
+	return s.asides
+}
+
+// ID returns the session's id. It is a secret between the client and the server: whoever knows it can be the client.
+func (s *Session) ID() string { return s.id }
+
+// RemoteAddr returns the address that the first request came from, as net/http has it.
+func (s *Session) RemoteAddr() string { return s.remote }
+
+// Header returns those headers of the first request that [Config].KeepHeaders names. It must not be changed.
+func (s *Session) Header() http.Header { return s.header }
+
+// URL returns the first request's URI, with its query.
+func (s *Session) URL() string { return s.uri }
+
+// Query returns the parameters of the first request, parsed anew by each call.
+func (s *Session) Query() url.Values {
+	u, err := url.ParseRequestURI(s.uri)
+	if err != nil {
+		return url.Values{}
+	}
+	return u.Query()
+}
+
+// Opened returns when the session was opened.
+func (s *Session) Opened() time.Time { return s.opened }
+
+// Secure reports whether the first request came over TLS.
+func (s *Session) Secure() bool { return s.secure }
+
+// Transport returns [Polling] or [WebSocket], whichever is in use now.
+func (s *Session) Transport() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ws != nil {
+		return WebSocket
+	}
+	return Polling
+}
+
+// Queued returns how many bytes were accepted and are not yet written to the kernel or a poll's response.
+func (s *Session) Queued() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bytes
+}
+
+// NotifyDrained calls f once: when nothing is queued, which may be at once, or when the session ends.
+func (s *Session) NotifyDrained(f func()) {
+	s.mu.Lock()
+	if s.bytes == 0 || s.state() == stateEnded {
+		s.mu.Unlock()
+		f()
+		return
+	}
+	a := s.aside()
+	a.drained = append(a.drained, f)
+	s.mu.Unlock()
+}
+
+// Deadline calls f after d unless it is called again before: there is one deadline per session, and d <= 0 clears it.
+// An end of the session clears it too. It is exact to a tenth of a second, never early.
+func (s *Session) Deadline(d time.Duration, f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d <= 0 || s.state() == stateEnded {
+		s.alarmAt, s.alarm = 0, nil
+		return
+	}
+	s.alarmAt, s.alarm = s.server.wheel.after(d), f
+	s.scheduleLocked()
+}
+
+// Renew says, from inside [Handler].Message, that the reader's stack has grown for something that is not going to come
+// again soon, so that an idle connection does not keep it.
+func (s *Session) Renew() { s.renew = true }
+
+func (s *Session) state() state { return state(s.phase.Load()) }
+
+func (s *Session) setStateLocked(to state) { s.phase.Store(uint32(to)) }
+
+// keep returns the headers that are kept of h. They are copied out, since all values of a request share their memory.
+func (c *Config) keep(h http.Header) http.Header {
+	var kept http.Header
+	for _, name := range c.KeepHeaders {
+		if values := h[name]; len(values) > 0 {
+			if kept == nil {
+				kept = make(http.Header, 1)
+			}
+			kept[name] = slices.Clone(values)
+		}
+	}
+	return kept
+}

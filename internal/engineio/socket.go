@@ -1,0 +1,226 @@
+package engineio
+
+import (
+	"errors"
+
+	"github.com/holdpost/holdpost/internal/engineio/wire"
+	"github.com/holdpost/holdpost/internal/frame"
+)
+
+// A socket is a session's WebSocket, or one that wants to become it. All but gone is owned by the link's reader.
+type socket struct {
+	session *Session
+	link    link
+	frames  frame.Reader
+	ping    []byte // the newest ping of what is being read, nil for none
+	stage   stage
+	took    bool // a message was taken from what is being read
+	partial bool // a message is known to be incomplete
+
+	gone bool // guarded by session.mu: the link is lost
+}
+
+type stage uint8
+
+const (
+	inUse       stage = iota
+	wantProbe         // a candidate before its probe
+	wantUpgrade       // and after it
+)
+
+var (
+	errClosePacket = errors.New("closed by the peer")
+	errPing        = errors.New("client sent a ping")
+	errSlowMessage = errors.New("incomplete message")
+	errCandidate   = errors.New("unexpected packet during the upgrade")
+
+	slowMessageFrame = rawFrame(frame.AppendClose(nil, frame.CodePolicy, errSlowMessage.Error()))
+)
+
+// A parseError is what a peer sent that is no packet, to this layer or to the handler.
+type parseError struct{ err error }
+
+func (e *parseError) Error() string { return e.err.Error() }
+func (e *parseError) Unwrap() error { return e.err }
+
+func (c *socket) received(b []byte) (slim bool) {
+	s := c.session
+	s.recv.Lock()
+	if s.state() == stateEnded {
+		s.recv.Unlock()
+		s.finish()
+		return false
+	}
+	if !s.heard.Load() {
+		s.heard.Store(true)
+	}
+	err := c.frames.Feed(b, c)
+	took := c.took
+	if took {
+		c.took = false
+		s.handler.Batch()
+	}
+	slim, s.renew = s.renew, false
+	s.recv.Unlock()
+
+	if c.ping != nil {
+		c.answerPing()
+	}
+	if pending := c.frames.Pending(); pending || c.partial {
+		c.watch(pending, took)
+	}
+	if err != nil {
+		c.fail(err)
+	}
+	s.finish()
+	return slim
+}
+
+// watch sets a term for an incomplete message, from when it was begun.
+func (c *socket) watch(pending, fresh bool) {
+	if pending == c.partial && !fresh {
+		return
+	}
+	c.partial = pending
+	s := c.session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.messageBy = 0
+	if pending && s.ws == c {
+		s.messageBy = s.server.wheel.after(frameTimeout)
+		s.scheduleLocked()
+	}
+}
+
+// Message implements [frame.Handler]. recv is held.
+func (c *socket) Message(op frame.Opcode, payload []byte) error {
+	s := c.session
+	if c.stage != inUse {
+		return c.negotiate(op, payload)
+	}
+	c.took = true
+	if op == frame.Binary {
+		return s.packet(wire.Packet{Type: wire.Message, Binary: true, Data: payload})
+	}
+	p, err := wire.Parse(payload)
+	if err != nil {
+		return &parseError{err}
+	}
+	return s.packet(p)
+}
+
+// Control implements [frame.Handler].
+func (c *socket) Control(op frame.Opcode, payload []byte) error {
+	switch op {
+	case frame.Ping: // only the newest needs an answer (RFC 6455 §5.5.3)
+		if c.ping == nil {
+			c.ping = make([]byte, 0, frame.MaxControl)
+		}
+		c.ping = append(c.ping[:0], payload...)
+	case frame.Close:
+		code, _ := frame.ParseClose(payload)
+		return &peerClosed{code}
+	}
+	return nil
+}
+
+// peerClosed is the peer's close frame.
+type peerClosed struct{ code uint16 }
+
+func (e *peerClosed) Error() string { return "closed by the peer" }
+
+func (c *socket) answerPing() {
+	pong := rawFrame(append(frame.AppendHeader(nil, frame.Pong, len(c.ping)), c.ping...))
+	c.ping = nil
+	s := c.session
+	s.mu.Lock()
+	if s.ws != c || s.state() == stateEnded {
+		s.mu.Unlock()
+		return
+	}
+	s.pong = pong
+	s.flushLocked()
+}
+
+func (c *socket) fail(err error) {
+	s := c.session
+	if c.stage == inUse {
+		s.fail(err)
+		return
+	}
+	s.mu.Lock()
+	if s.candidate == c {
+		s.dropCandidateLocked()
+	}
+	s.mu.Unlock()
+	c.hangUp()
+}
+
+func (c *socket) lost(err error) {
+	s := c.session
+	c.frames.Release()
+	s.mu.Lock()
+	c.gone = true
+	if s.candidate == c {
+		s.dropCandidateLocked()
+	}
+	used := s.ws == c
+	s.mu.Unlock()
+	if used {
+		s.end(ReasonTransportClose, err, nil)
+		s.server.wheel.remove(s) // it stays there after the end as long as the peer has not hung up
+	}
+	s.finish()
+}
+
+// hangUp closes a WebSocket that no session uses.
+func (c *socket) hangUp() {
+	if c != nil {
+		c.link.try(closeFrame.frame())
+		c.link.close()
+	}
+}
+
+// packet handles one packet of an open session. recv is held.
+func (s *Session) packet(p wire.Packet) error {
+	switch p.Type {
+	case wire.Message:
+		if s.state() != stateOpen {
+			return nil
+		}
+		if err := s.handler.Message(p.Data, p.Binary); err != nil {
+			return &parseError{err}
+		}
+	case wire.Pong:
+		s.renew = true // once in a while, and the session is likely to be idle
+		s.ponged()
+	case wire.Ping:
+		return errPing
+	case wire.Close:
+		return errClosePacket
+	}
+	return nil // the others mean nothing here
+}
+
+// fail ends the session for what its peer sent.
+func (s *Session) fail(err error) {
+	var broken *frame.CloseError
+	var closed *peerClosed
+	var parse *parseError
+	switch {
+	case errors.As(err, &parse):
+		s.end(ReasonParseError, parse.err, closeFrame)
+	case errors.As(err, &broken):
+		s.end(ReasonTransportError, err, rawFrame(frame.AppendClose(nil, broken.Code, broken.Reason)))
+	case errors.As(err, &closed):
+		code := closed.code
+		if code == frame.CodeNoStatus {
+			code = 0
+		}
+		s.end(ReasonTransportClose, nil, rawFrame(frame.AppendClose(nil, code, "")))
+	case err == errClosePacket:
+		s.end(ReasonTransportClose, nil, closeFrame)
+	default:
+		s.end(ReasonTransportError, err, closeFrame)
+	}
+}

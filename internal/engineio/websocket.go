@@ -1,0 +1,143 @@
+package engineio
+
+import (
+	"bufio"
+	"crypto/sha1"
+	"encoding/base64"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/holdpost/holdpost/internal/frame"
+)
+
+const (
+	acceptHead = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+	acceptTail = "\r\n\r\n"
+	acceptGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" // RFC 6455 §1.3
+)
+
+// serveWebSocket makes a WebSocket of the request's connection: for a new session if s is nil, else to take over s.
+func (srv *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, s *Session) {
+	key, ok := checkHandshake(w, r)
+	if !ok {
+		return
+	}
+	conn, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil { // not HTTP/1.1, or a middleware in between that hides the connection
+		refuse(w, r, &refusal{http.StatusUpgradeRequired, -1, "Upgrade Required"})
+		return
+	}
+	_ = conn.SetDeadline(time.Time{})
+	accept := appendAccept(make([]byte, 0, 512), key)
+	if s == nil {
+		srv.openWebSocket(conn, buffered(rw), r, accept)
+		return
+	}
+	c := srv.newSocket(s, conn)
+	c.stage = wantProbe
+	if !s.adopt(c) {
+		// The client has seen others answer like this: the handshake succeeds and the connection closes.
+		_ = srv.write(conn, append(accept, closeFrame.frame()...))
+		c.link.closeWrite()
+		c.link.close()
+		return
+	}
+	if err := srv.write(conn, accept); err != nil {
+		c.link.close()
+		c.lost(err)
+		return
+	}
+	c.link.start(c, buffered(rw))
+}
+
+// openWebSocket begins a session. What it has to say at once goes out together with the handshake's response.
+func (srv *Server) openWebSocket(conn net.Conn, initial []byte, r *http.Request, out []byte) {
+	s := srv.newSession(r)
+	c := srv.newSocket(s, conn)
+	s.ws = c
+	s.writing = true
+	s.enqueueOpen(nil)
+	if !srv.begin(s) {
+		_ = srv.write(conn, append(out, frame.AppendClose(nil, 1013, "try again later")...))
+		c.link.close()
+		return
+	}
+	s.mu.Lock()
+	size, packets := 0, 0
+	if s.queue != nil {
+		for _, m := range s.queue.take(nil, maxPollPackets, pieceSize) {
+			out = append(out, m.frame()...)
+			size += m.Len()
+			packets++
+		}
+		if s.queue.len() == 0 {
+			s.queue.free()
+			s.queue = nil
+		}
+	}
+	s.mu.Unlock()
+	err := srv.write(conn, out)
+	s.mu.Lock()
+	s.writtenLocked(size, packets)
+	if err != nil {
+		s.writing = false
+		s.mu.Unlock()
+		c.link.close()
+		c.lost(err)
+		return
+	}
+	s.writeLocked()
+	c.link.start(c, initial)
+}
+
+func (srv *Server) newSocket(s *Session, conn net.Conn) *socket {
+	return &socket{session: s, link: newLink(conn, &srv.tasks), frames: frame.Reader{Limits: srv.limits}}
+}
+
+// write writes to a connection whose goroutine may still wait for it.
+func (srv *Server) write(conn net.Conn, b []byte) error {
+	_ = conn.SetWriteDeadline(time.Now().Add(srv.config.WriteTimeout))
+	_, err := conn.Write(b)
+	_ = conn.SetWriteDeadline(time.Time{})
+	return err
+}
+
+// checkHandshake checks what RFC 6455 §4.2.1 asks of the request, and answers it if it falls short.
+func checkHandshake(w http.ResponseWriter, r *http.Request) (key string, ok bool) {
+	keys, versions := r.Header["Sec-Websocket-Key"], r.Header["Sec-Websocket-Version"]
+	if len(versions) != 1 || versions[0] != "13" {
+		w.Header().Set("Sec-WebSocket-Version", "13")
+		refuse(w, r, &refusal{http.StatusUpgradeRequired, -1, "Upgrade Required"})
+		return "", false
+	}
+	if len(keys) == 1 && len(keys[0]) == 24 && r.ProtoAtLeast(1, 1) && r.ContentLength == 0 {
+		var nonce [18]byte
+		if n, err := base64.StdEncoding.Decode(nonce[:], []byte(keys[0])); err == nil && n == 16 {
+			return keys[0], true
+		}
+	}
+	refuse(w, r, badRequest)
+	return "", false
+}
+
+// appendAccept appends the response to a handshake (RFC 6455 §4.2.2).
+func appendAccept(dst []byte, key string) []byte {
+	var in [24 + len(acceptGUID)]byte
+	copy(in[copy(in[:], key):], acceptGUID)
+	sum := sha1.Sum(in[:])
+	dst = append(dst, acceptHead...)
+	dst = base64.StdEncoding.AppendEncode(dst, sum[:])
+	return append(dst, acceptTail...)
+}
+
+// buffered returns what the client has sent behind its request.
+func buffered(rw *bufio.ReadWriter) []byte {
+	n := rw.Reader.Buffered()
+	if n == 0 {
+		return nil
+	}
+	b := make([]byte, n)
+	_, _ = rw.Reader.Read(b)
+	return b
+}
