@@ -116,7 +116,7 @@ func (s *Session) startBeatLocked() {
 	}
 }
 
-// pong takes the answer to a ping; one that nobody asked for means nothing.
+// ponged takes the answer to a ping; one that nobody asked for means nothing.
 func (s *Session) ponged() {
 	s.mu.Lock()
 	if !s.awaiting {
@@ -128,6 +128,7 @@ func (s *Session) ponged() {
 	var confirmed []func(bool)
 	if a := s.asides; a != nil {
 		confirmed, a.pinged = a.pinged, nil
+		s.tidyLocked()
 	}
 	s.scheduleLocked()
 	s.mu.Unlock()

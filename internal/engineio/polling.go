@@ -156,10 +156,7 @@ func (s *Session) responded(a *answer, err error) {
 		s.end(ReasonTransportError, err, nil)
 		return
 	}
-	var drained []func()
-	if s.asides != nil && s.bytes == 0 {
-		drained, s.asides.drained = s.asides.drained, nil
-	}
+	drained := s.takeDrainedLocked()
 	if s.state() == stateClosing && a.last == byte(wire.Close) {
 		reason := s.reason
 		s.mu.Unlock()

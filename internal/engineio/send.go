@@ -204,10 +204,7 @@ func (s *Session) writeOn(ws *socket, b *batch) {
 // releases mu.
 func (s *Session) wroteAll() {
 	s.writing = false
-	var drained []func()
-	if s.asides != nil && s.bytes == 0 {
-		drained, s.asides.drained = s.asides.drained, nil
-	}
+	drained := s.takeDrainedLocked()
 	ws, reason, state := s.ws, s.reason, s.state()
 	s.mu.Unlock()
 	switch {

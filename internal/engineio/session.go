@@ -3,7 +3,6 @@ package engineio
 import (
 	"net/http"
 	"net/url"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,7 +23,7 @@ type Session struct {
 	server  *Server
 	id      string
 	handler Handler
-	header  http.Header
+	header  []field
 	remote  string
 	uri     string
 	opened  time.Time
@@ -88,14 +87,38 @@ func (s *Session) aside() *asides {
 	return s.asides
 }
 
+// tidyLocked drops the asides once there are none.
+func (s *Session) tidyLocked() {
+	if a := s.asides; a != nil && len(a.drained)+len(a.unpinged)+len(a.pinged) == 0 {
+		s.asides = nil
+	}
+}
+
+// takeDrainedLocked returns who is to be told that nothing is queued, if that is so.
+func (s *Session) takeDrainedLocked() []func() {
+	if s.asides == nil || s.bytes > 0 {
+		return nil
+	}
+	drained := s.asides.drained
+	s.asides.drained = nil
+	s.tidyLocked()
+	return drained
+}
+
 // ID returns the session's id. It is a secret between the client and the server: whoever knows it can be the client.
 func (s *Session) ID() string { return s.id }
 
 // RemoteAddr returns the address that the first request came from, as net/http has it.
 func (s *Session) RemoteAddr() string { return s.remote }
 
-// Header returns those headers of the first request that [Config].KeepHeaders names. It must not be changed.
-func (s *Session) Header() http.Header { return s.header }
+// Header returns those headers of the first request that [Config].KeepHeaders names, in a new map.
+func (s *Session) Header() http.Header {
+	h := make(http.Header, len(s.header))
+	for _, f := range s.header {
+		h[f.name] = append(h[f.name], f.value)
+	}
+	return h
+}
 
 // URL returns the first request's URI, with its query.
 func (s *Session) URL() string { return s.uri }
@@ -166,15 +189,22 @@ func (s *Session) state() state { return state(s.phase.Load()) }
 
 func (s *Session) setStateLocked(to state) { s.phase.Store(uint32(to)) }
 
-// keep returns the headers that are kept of h. They are copied out, since all values of a request share their memory.
-func (c *Config) keep(h http.Header) http.Header {
-	var kept http.Header
+// A field is a header that is kept. Few are, so a list is much smaller than a map.
+type field struct{ name, value string }
+
+// keep returns the headers that are kept of h.
+func (c *Config) keep(h http.Header) []field {
+	n := 0
 	for _, name := range c.KeepHeaders {
-		if values := h[name]; len(values) > 0 {
-			if kept == nil {
-				kept = make(http.Header, 1)
-			}
-			kept[name] = slices.Clone(values)
+		n += len(h[name])
+	}
+	if n == 0 {
+		return nil
+	}
+	kept := make([]field, 0, n)
+	for _, name := range c.KeepHeaders {
+		for _, value := range h[name] {
+			kept = append(kept, field{name, value})
 		}
 	}
 	return kept

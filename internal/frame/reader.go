@@ -98,16 +98,16 @@ func (r *Reader) feed(buf []byte, h Handler) error {
 		if err != nil {
 			return err
 		}
-		buf = buf[n:]
-		if hd == nil {
+		if n == 0 {
 			return nil // incomplete, kept
 		}
+		buf = buf[n:]
 		if err := r.begin(hd); err != nil {
 			return err
 		}
 		if hd.length > len(buf) {
 			p := r.partial()
-			p.open, p.current, p.remain = true, *hd, hd.length
+			p.open, p.current, p.remain = true, hd, hd.length
 			continue
 		}
 		payload := buf[:hd.length]
@@ -115,39 +115,34 @@ func (r *Reader) feed(buf []byte, h Handler) error {
 		if !r.Limits.Client {
 			mask(payload, hd.key, 0)
 		}
-		if err := r.whole(*hd, payload, h); err != nil {
+		if err := r.whole(hd, payload, h); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// header takes a frame's header from buf, or what is there of it, and returns how much of buf it used.
-func (r *Reader) header(buf []byte) (*header, int, error) {
-	if p := r.part; p != nil && p.headerN > 0 {
-		had := p.headerN
-		p.headerN += copy(p.header[had:], buf)
-		hd, n, err := r.parse(p.header[:p.headerN])
-		if err != nil {
-			return nil, 0, err
+// header takes a frame's header from buf and returns how much of buf it used; 0 means that buf held too little of it and
+// was kept.
+func (r *Reader) header(buf []byte) (h header, n int, err error) {
+	p := r.part
+	if p == nil || p.headerN == 0 {
+		h, n, err = r.parse(buf)
+		if n == 0 && err == nil {
+			p = r.partial()
+			p.headerN = copy(p.header[:], buf)
 		}
-		if n == 0 {
-			return nil, len(buf), nil
-		}
-		p.headerN = 0
-		r.settle()
-		return &hd, n - had, nil
+		return h, n, err
 	}
-	hd, n, err := r.parse(buf)
-	if err != nil {
-		return nil, 0, err
+	had := p.headerN
+	p.headerN += copy(p.header[had:], buf)
+	h, n, err = r.parse(p.header[:p.headerN])
+	if n == 0 || err != nil {
+		return h, 0, err
 	}
-	if n == 0 {
-		p := r.partial()
-		p.headerN = copy(p.header[:], buf)
-		return nil, len(buf), nil
-	}
-	return &hd, n, nil
+	p.headerN = 0
+	r.settle()
+	return h, n - had, nil
 }
 
 // parse reads a header; n is its length, 0 while it is incomplete. What is wrong is found as soon as it can be seen.
@@ -207,7 +202,7 @@ func (r *Reader) parse(b []byte) (h header, n int, err error) {
 }
 
 // begin checks a frame against the message that it belongs to (RFC 6455 §5.4) and counts it.
-func (r *Reader) begin(h *header) error {
+func (r *Reader) begin(h header) error {
 	if h.op >= Close {
 		return nil
 	}
@@ -240,19 +235,19 @@ func (r *Reader) begin(h *header) error {
 }
 
 // whole handles a frame whose payload is complete and unmasked.
-func (r *Reader) whole(h header, payload []byte, h2 Handler) error {
-	if h.op >= Close {
-		return r.control(h.op, payload, h2)
+func (r *Reader) whole(hd header, payload []byte, h Handler) error {
+	if hd.op >= Close {
+		return r.control(hd.op, payload, h)
 	}
 	p := r.part
 	if p == nil { // a message in one frame, the common case
-		if h.op == Text && !utf8.Valid(payload) {
+		if hd.op == Text && !utf8.Valid(payload) {
 			return errUTF8()
 		}
-		return h2.Message(h.op, payload)
+		return h.Message(hd.op, payload)
 	}
 	p.message = append(p.message, payload...)
-	return r.advance(h.fin, h2)
+	return r.advance(hd.fin, h)
 }
 
 // resume takes the next bytes of a payload that did not arrive in one piece.
