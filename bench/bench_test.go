@@ -7,7 +7,11 @@ import (
 	"io"
 	"strings"
 	"testing"
+
+	"github.com/holdpost/holdpost/internal/leaktest"
 )
+
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func TestOptions(t *testing.T) {
 	o, err := parseOptions([]string{"-quick", "-scenarios", "emit8,idle", "-peers", "npm"}, io.Discard)
