@@ -67,7 +67,7 @@ func decodeBase64(b []byte) ([]byte, error) {
 		want--
 	}
 	n, err := base64.StdEncoding.Strict().Decode(b, b)
-	if err != nil || n != want {
+	if err != nil || len(b)%4 != 0 || n != want {
 		return nil, ErrBase64
 	}
 	return b[:n], nil
@@ -117,9 +117,6 @@ func (p *Payload) Next() (packet Packet, ok bool, err error) {
 func AppendBinary(dst, data []byte) []byte {
 	return base64.StdEncoding.AppendEncode(append(dst, 'b'), data)
 }
-
-// BinaryLen returns how many bytes [AppendBinary] appends for n bytes of data.
-func BinaryLen(n int) int { return 1 + base64.StdEncoding.EncodedLen(n) }
 
 // A Handshake is the data of the open packet.
 type Handshake struct {
