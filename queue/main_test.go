@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,9 +17,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv("QUEUE_TEST_CHILD"); dir != "" {
-		child(dir)
-		return
+	if role := os.Getenv("QUEUE_TEST_CHILD"); role != "" {
+		os.Exit(child(role, os.Getenv("QUEUE_TEST_DIR")))
 	}
 	leaktest.Main(m)
 }
@@ -29,11 +29,12 @@ type node struct {
 	dir    string
 	engine *embedded.Engine
 	index  *index.Index
+	once   sync.Once
 }
 
 type setup struct {
 	config func(*queue.Config)
-	accept bool
+	accept bool // the loss of events
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -65,9 +66,11 @@ func start(dir string, s setup) (*node, error) {
 }
 
 func (n *node) stop() {
-	n.Broker.Close()
-	n.index.Close()
-	n.engine.Close()
+	n.once.Do(func() {
+		n.Broker.Close()
+		n.index.Close()
+		n.engine.Close()
+	})
 }
 
 func open(t testing.TB, dir string) *node { return openWith(t, dir, setup{}) }
