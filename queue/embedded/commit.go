@@ -22,6 +22,9 @@ func (e *Engine) Commit(last uint64) error {
 	return e.commit(last)
 }
 
+// lookPeriod is how often a commit looks at the disk: under load a second is long.
+const lookPeriod = 20 * time.Millisecond
+
 // commit needs mu.
 func (e *Engine) commit(last uint64) error {
 	if err := e.failed.Load(); err != nil {
@@ -46,6 +49,12 @@ func (e *Engine) commit(last uint64) error {
 	}
 	e.unsettled = m.confirmed != m.last
 	m.confirmed = m.last
+	if m.wall-e.looked > int64(lookPeriod) {
+		e.looked = m.wall
+		if _, free, err := diskRoom(e.dir); err == nil {
+			e.measured(free)
+		}
+	}
 	return nil
 }
 

@@ -77,6 +77,7 @@ type Engine struct {
 	mark      mark
 	unsettled bool // the file does not say yet that the last commit was over
 	commits   uint64
+	looked    int64 // when a commit last looked at the disk, ns since 1970
 	stopped   bool
 }
 

@@ -27,7 +27,7 @@ func (e *Engine) Room() error {
 	return nil
 }
 
-// plan sets the reserve, and the server's limit such that it ends where the reserve begins.
+// plan sets the reserve, and the server's limit such that it ends half-way into the reserve: Room tells first.
 func (e *Engine) plan() error {
 	size, free, err := diskRoom(e.dir)
 	if err != nil {
@@ -48,7 +48,7 @@ func (e *Engine) plan() error {
 		}
 		return nil // what can't be read is not counted; the server will complain
 	})
-	e.limit = max(minLimit, used+free-e.reserve)
+	e.limit = max(minLimit, used+free-e.reserve/2)
 	e.measured(free)
 	return nil
 }
@@ -90,14 +90,14 @@ func (e *Engine) watch() {
 	}
 }
 
-// raise lifts the server's limit when the disk has got room that it did not have before. Lowering it is neither possible
-// nor needed: Room tells first.
+// raise lifts the server's limit when the disk has got room that it did not have before. The server can't lower it, but
+// for room that others take there is Room.
 func (e *Engine) raise(free int64) {
 	info, err := e.srv.Jsz(&server.JSzOptions{})
 	if err != nil {
 		return // the server is about to stop
 	}
-	limit := int64(info.Store) + free - e.reserve
+	limit := int64(info.Store) + free - e.reserve/2
 	if limit < e.limit+raiseStep {
 		return
 	}

@@ -119,7 +119,8 @@ func (x *Index) open() (err error) {
 func (x *Index) openDB() error {
 	opts := &pebble.Options{
 		DisableWAL: true, MemTableSize: memtableSize, CacheSize: cacheSize, MaxOpenFiles: maxOpenFiles,
-		FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLog{x.log}, Lock: x.lock, FS: vfs.Default, // without the health checks that a failed Open leaves running
+		FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLog{x.log}, Lock: x.lock,
+		FS: vfs.Default, // without the health checks of the default, which a failed Open leaves running
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) { x.log.Warn("index", "error", err) },
 			DataCorruption:  func(info pebble.DataCorruptionInfo) { x.damaged(info.Details) },
