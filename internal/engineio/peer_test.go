@@ -415,6 +415,18 @@ func (p *peer) send(packet string) {
 	p.post(packet)
 }
 
+// sendBad sends something that a session does not survive.
+func (p *peer) sendBad(packet string) {
+	p.t.Helper()
+	if conn := p.socket(); conn != nil {
+		p.write(conn, frame.Text, packet)
+		return
+	}
+	if status, text := p.host.request("POST", "EIO=4&transport=polling&sid="+p.sid, packet); status != 400 || text != "" {
+		p.t.Errorf("POST %q: %d %q", packet, status, text)
+	}
+}
+
 func (p *peer) sendBinary(data []byte) {
 	p.t.Helper()
 	if conn := p.socket(); conn != nil {

@@ -1,7 +1,13 @@
 package engineio
 
 import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -17,6 +23,8 @@ func TestEcho(t *testing.T) {
 		c.want("an empty message is a message", "4")
 		c.sendBinary(nil)
 		c.want("an empty binary message too", "binary ")
+		c.send("4\u20ac")
+		c.want("more than ASCII comes back", "4\u20ac")
 	})
 }
 
@@ -37,5 +45,449 @@ func TestHeartbeat(t *testing.T) {
 		if d := time.Since(start); d < 20*time.Second || d > 21*time.Second {
 			t.Errorf("timeout after %v", d)
 		}
+	})
+}
+
+// A pong may stand behind a big message on a slow line, so that anything that comes after a ping buys time, once.
+func TestHeartbeatExtended(t *testing.T) {
+	run(t, Config{}, func(t *testing.T, h *host, transport string) {
+		c := h.connect(transport)
+		c.want("server pings", "2")
+		start := time.Now()
+		time.Sleep(10 * time.Second)
+		c.send("4still here")
+		c.wantIdle("more time", 25*time.Second)
+		c.send("4and here")
+		c.ended("no pong in twice the time", ReasonPingTimeout)
+		if d := time.Since(start); d < 40*time.Second || d > 41*time.Second {
+			t.Errorf("timeout after %v", d)
+		}
+	})
+}
+
+func TestPongsThatNobodyAskedFor(t *testing.T) {
+	run(t, Config{}, func(t *testing.T, h *host, transport string) {
+		c := h.connect(transport)
+		start := time.Now()
+		for range 100 {
+			c.send("3")
+		}
+		c.want("the ping comes when it is due", "2")
+		if d := time.Since(start); d < 25*time.Second || d > 26*time.Second {
+			t.Errorf("ping after %v", d)
+		}
+	})
+}
+
+func TestNoHeartbeat(t *testing.T) {
+	run(t, Config{PingInterval: -1}, func(t *testing.T, h *host, transport string) {
+		c := h.connect(transport)
+		c.wantIdle("heartbeat is off", time.Hour)
+	})
+}
+
+func TestOrder(t *testing.T) {
+	run(t, Config{}, func(t *testing.T, h *host, transport string) {
+		c := h.connect(transport)
+		s := c.record().session
+		const senders, units = 4, 200
+		var wg sync.WaitGroup
+		for sender := range senders {
+			wg.Go(func() {
+				for i := range units {
+					s.Send(i%3 == 0, NewText(fmt.Appendf(nil, "%d %d a", sender, i)), NewText(fmt.Appendf(nil, "%d %d b", sender, i)))
+				}
+				s.Flush()
+			})
+		}
+		next := [senders]int{}
+		for range senders * units {
+			first := c.next()
+			var sender, i int
+			fmt.Sscanf(first, "4%d %d a", &sender, &i)
+			if want := fmt.Sprintf("4%d %d a", sender, next[sender]); first != want {
+				t.Fatalf("got %q, want %q", first, want)
+			}
+			c.want("the other half of the unit", fmt.Sprintf("4%d %d b", sender, i))
+			next[sender]++
+		}
+		wg.Wait()
+		synctest.Wait() // for the writer to count off what has arrived
+		if n := s.Queued(); n != 0 {
+			t.Errorf("%d bytes queued when all has arrived", n)
+		}
+	})
+}
+
+func TestCloses(t *testing.T) {
+	tests := []struct {
+		name   string
+		do     func(c *peer, s *Session)
+		reason Reason
+	}{
+		{"close", func(c *peer, s *Session) { s.Close(ReasonForcedClose) }, ReasonForcedClose},
+		{"abort", func(c *peer, s *Session) { s.Abort("kicked") }, "kicked"},
+		{"both", func(c *peer, s *Session) {
+			for range 5 {
+				go s.Close(ReasonForcedClose)
+				go s.Abort(ReasonForcedClose)
+			}
+		}, ReasonForcedClose},
+		{"close packet", func(c *peer, s *Session) { c.send("1") }, ReasonTransportClose},
+		{"ping from the client", func(c *peer, s *Session) { c.sendBad("2") }, ReasonTransportError},
+		{"unknown packet", func(c *peer, s *Session) { c.sendBad("7") }, ReasonParseError},
+		{"empty packet", func(c *peer, s *Session) { c.sendBad("") }, ReasonParseError},
+		{"bad base64", func(c *peer, s *Session) { c.sendBad("bAAA") }, ReasonParseError},
+		{"handler refuses", func(c *peer, s *Session) { c.sendBad("4refuse") }, ReasonParseError},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			run(t, Config{}, func(t *testing.T, h *host, transport string) {
+				h.serve = func(s *Session, data []byte, binary bool) error {
+					if string(data) == "refuse" {
+						return fmt.Errorf("refused")
+					}
+					return nil
+				}
+				c := h.connect(transport)
+				for _, ignored := range []string{"0", "5", "6", "3"} {
+					c.send(ignored)
+				}
+				synctest.Wait()
+				s := c.record().session
+				drained, confirmed := make(chan bool, 1), make(chan bool, 1)
+				tt.do(c, s)
+				s.NotifyDrained(func() { drained <- true })
+				s.Confirm(func(ok bool) { confirmed <- ok })
+				c.ended(tt.name, tt.reason)
+				<-drained
+				if <-confirmed {
+					t.Error("confirmed although it was closed")
+				}
+				if s.Send(true, NewText(nil)) || s.SendVolatile(NewText(nil)) {
+					t.Error("takes messages when closed")
+				}
+				if h.srv.Len() != 0 {
+					t.Errorf("%d sessions left", h.srv.Len())
+				}
+				if status, body := h.request("GET", "EIO=4&transport=polling&sid="+c.sid, ""); status != 400 || !strings.Contains(body, `"code":1`) {
+					t.Errorf("then a poll gets %d %s", status, body)
+				}
+			})
+		})
+	}
+}
+
+// Close lets out what was sent before, and nothing that is sent after.
+func TestCloseDrains(t *testing.T) {
+	run(t, Config{}, func(t *testing.T, h *host, transport string) {
+		c := h.connect(transport)
+		s := c.record().session
+		var want []string
+		for i := range 100 {
+			text := fmt.Sprint(i)
+			s.Send(false, NewText([]byte(text)))
+			want = append(want, "4"+text)
+		}
+		s.Close(ReasonForcedClose)
+		if s.Send(true, NewText([]byte("late"))) {
+			t.Error("takes messages while closing")
+		}
+		c.want("everything that was sent", want...)
+		if transport == Polling {
+			c.want("and the close", "1")
+		} else {
+			c.want("and the close", "close 1005")
+		}
+		c.ended("closed", ReasonForcedClose)
+	})
+}
+
+func TestConfirm(t *testing.T) {
+	run(t, Config{}, func(t *testing.T, h *host, transport string) {
+		c := h.connect(transport)
+		s := c.record().session
+		var confirmed []int
+		var mu sync.Mutex
+		confirm := func(i int) {
+			s.Confirm(func(ok bool) {
+				if !ok {
+					t.Error("not confirmed")
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				confirmed = append(confirmed, i)
+			})
+		}
+		want := func(n ...int) {
+			t.Helper()
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			if !slices.Equal(confirmed, n) {
+				t.Errorf("confirmed %v, want %v", confirmed, n)
+			}
+		}
+		start := time.Now()
+		s.Send(true, NewText([]byte("a")))
+		confirm(1)
+		c.want("the first ping goes at once", "4a", "2")
+		confirm(2) // after the ping: its answer proves nothing of this one
+		confirm(3)
+		want()
+		c.send("3")
+		want(1)
+		c.want("one ping for both", "2")
+		if d := time.Since(start); d < time.Second || d > 1200*time.Millisecond {
+			t.Errorf("second ping after %v", d)
+		}
+		c.send("3")
+		want(1, 2, 3)
+		start = time.Now()
+		c.want("an idle session is pinged by the heartbeat only", "2")
+		if d := time.Since(start); d < 25*time.Second || d > 26*time.Second {
+			t.Errorf("next ping after %v", d)
+		}
+	})
+}
+
+func TestDeadline(t *testing.T) {
+	run(t, Config{}, func(t *testing.T, h *host, transport string) {
+		c := h.connect(transport)
+		s := c.record().session
+		start := time.Now()
+		fired := make(chan string, 10)
+		s.Deadline(time.Second, func() { fired <- "replaced" })
+		s.Deadline(3*time.Second, func() { fired <- "first" })
+		if got := <-fired; got != "first" {
+			t.Errorf("fired %q", got)
+		}
+		if d := time.Since(start); d < 3*time.Second || d > 3200*time.Millisecond {
+			t.Errorf("fired after %v", d)
+		}
+		s.Deadline(time.Second, func() { fired <- "cleared" })
+		s.Deadline(0, nil)
+		time.Sleep(5 * time.Second)
+		s.Deadline(time.Second, func() { fired <- "after the end" })
+		s.Abort(ReasonForcedClose)
+		time.Sleep(5 * time.Second)
+		if len(fired) > 0 {
+			t.Errorf("fired %q", <-fired)
+		}
+	})
+}
+
+func TestCork(t *testing.T) {
+	run(t, Config{}, func(t *testing.T, h *host, transport string) {
+		c := h.connect(transport)
+		s := c.record().session
+		synctest.Wait()
+		for _, x := range []string{"a", "b", "c"} {
+			s.Send(false, NewText([]byte(x)))
+		}
+		synctest.Wait()
+		if n := s.Queued(); n == 0 {
+			t.Error("went out without a flush")
+		}
+		start := time.Now()
+		c.want("it goes out by itself", "4a", "4b", "4c")
+		if d := time.Since(start); d > 2*time.Millisecond {
+			t.Errorf("after %v", d)
+		}
+		s.Send(false, NewText([]byte("d")))
+		s.Flush()
+		start = time.Now()
+		c.want("or with the flush", "4d")
+		if d := time.Since(start); d > 0 {
+			t.Errorf("after %v", d)
+		}
+	})
+}
+
+func TestNotifyDrained(t *testing.T) {
+	run(t, Config{}, func(t *testing.T, h *host, transport string) {
+		c := h.connect(transport)
+		s := c.record().session
+		synctest.Wait()
+		done := make(chan int, 10)
+		s.NotifyDrained(func() { done <- s.Queued() })
+		if len(done) != 1 {
+			t.Fatal("not at once with nothing queued")
+		}
+		<-done
+		s.Send(false, NewText([]byte("a")))
+		s.NotifyDrained(func() { done <- s.Queued() })
+		s.NotifyDrained(func() { done <- s.Queued() })
+		if len(done) != 0 {
+			t.Fatal("drained before it was flushed")
+		}
+		s.Flush()
+		if n := <-done + <-done; n != 0 {
+			t.Errorf("drained with %d bytes queued", n)
+		}
+		c.want("it has gone out", "4a")
+	})
+}
+
+func TestQueueBounds(t *testing.T) {
+	tests := []struct {
+		name   string
+		config Config
+		size   int
+		fit    int
+	}{
+		{"bytes", Config{QueueBytes: 1000}, 100 - 3, 10}, // with digit and frame header
+		{"packets", Config{QueuePackets: 10}, 1, 10},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			run(t, tt.config, func(t *testing.T, h *host, transport string) {
+				c := h.connect(transport)
+				s := c.record().session
+				synctest.Wait()
+				m := NewText([]byte(strings.Repeat("x", tt.size)))
+				for i := range tt.fit {
+					if !s.Send(false, m) {
+						t.Fatalf("message %d does not fit", i)
+					}
+				}
+				if s.Send(false, m) {
+					t.Error("one more fits")
+				}
+				c.ended("over the bounds", ReasonSlowPeer)
+			})
+		})
+	}
+}
+
+func TestBigUnitOnAnEmptyQueue(t *testing.T) {
+	run(t, Config{QueueBytes: 1000}, func(t *testing.T, h *host, transport string) {
+		c := h.connect(transport)
+		synctest.Wait()
+		big := strings.Repeat("x", 300_000)
+		if !c.record().session.Send(true, NewText([]byte(big))) {
+			t.Fatal("refused")
+		}
+		c.want("it arrives", "4"+big)
+	})
+}
+
+// Random sizes around every border of the framing and the writer, both ways.
+func TestSizes(t *testing.T) {
+	run(t, Config{QueueBytes: 64 << 20}, func(t *testing.T, h *host, transport string) {
+		h.serve = echo
+		c := h.connect(transport)
+		r := rand.New(rand.NewPCG(1, 2))
+		sizes := []int{0, 1, 123, 124, 125, 126, 127, 65533, 65534, 65535, 65536, 65537, pieceSize - 5, pieceSize - 4, pieceSize - 3, pieceSize, 999_999}
+		for range 40 {
+			sizes = append(sizes, r.IntN(40_000))
+		}
+		for _, n := range sizes {
+			text := strings.Repeat("z", n)
+			c.send("4" + text)
+			c.want(fmt.Sprintf("%d bytes", n), "4"+text)
+		}
+	})
+}
+
+func TestVolatile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, Config{})
+		c := h.connect(WebSocket)
+		s := c.record().session
+		synctest.Wait()
+		if !s.SendVolatile(NewText([]byte("now"))) {
+			t.Error("dropped although nothing is queued")
+		}
+		c.want("it arrives", "4now")
+		s.Send(false, NewText([]byte("corked")))
+		if s.SendVolatile(NewText([]byte("behind"))) {
+			t.Error("queued behind others")
+		}
+		c.want("only what was kept", "4corked")
+		c.wantIdle("nothing else", time.Second)
+	})
+}
+
+func TestVolatileWithoutPoll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, Config{})
+		_, body := h.request("GET", "EIO=4&transport=polling", "")
+		s := h.last().session
+		if s.SendVolatile(NewText([]byte("x"))) {
+			t.Errorf("taken although no poll waits (%s)", body)
+		}
+		got := make(chan string)
+		go func() {
+			_, body := h.request("GET", "EIO=4&transport=polling&sid="+s.ID(), "")
+			got <- body
+		}()
+		synctest.Wait()
+		if !s.SendVolatile(NewText([]byte("y"))) {
+			t.Error("dropped although a poll waits")
+		}
+		if body := <-got; body != "4y" {
+			t.Errorf("poll got %q", body)
+		}
+	})
+}
+
+func TestSessionFacts(t *testing.T) {
+	run(t, Config{KeepHeaders: []string{"x-app"}}, func(t *testing.T, h *host, transport string) {
+		c := h.connect(transport)
+		s := c.record().session
+		if got := s.Query().Get("EIO"); got != "4" || !strings.HasPrefix(s.URL(), "/socket.io/?EIO=4&transport=") {
+			t.Errorf("URL %q, EIO %q", s.URL(), got)
+		}
+		want := transport
+		if transport == "upgrade" {
+			synctest.Wait()
+			want = WebSocket
+		}
+		if got := s.Transport(); got != want {
+			t.Errorf("transport is %q", got)
+		}
+		if s.Secure() || s.RemoteAddr() == "" || len(s.Header()) != 0 || time.Since(s.Opened()) > time.Second {
+			t.Errorf("secure %v, from %q, header %v, opened %v", s.Secure(), s.RemoteAddr(), s.Header(), s.Opened())
+		}
+		n := 0
+		for range h.srv.Sessions() {
+			n++
+		}
+		if n != 1 || h.srv.Len() != 1 {
+			t.Errorf("%d sessions, Len %d", n, h.srv.Len())
+		}
+	})
+}
+
+func TestKeptHeaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, Config{})
+		h.request("GET", "EIO=4&transport=polling", "", "Cookie", "a=b", "X-Other", "no", "Origin", "https://x")
+		got := h.last().session.Header()
+		if got.Get("Cookie") != "a=b" || got.Get("Origin") != "https://x" || got.Get("X-Other") != "" {
+			t.Errorf("kept %v", got)
+		}
+	})
+}
+
+// What Open sends comes right behind the open packet, and Open may close.
+func TestOpenSends(t *testing.T) {
+	run(t, Config{}, func(t *testing.T, h *host, transport string) {
+		h.open = func(s *Session) { s.Send(false, NewText([]byte("a")), NewText([]byte("b"))) }
+		c := h.connect(transport)
+		c.want("sent by Open", "4a", "4b")
+	})
+	run(t, Config{}, func(t *testing.T, h *host, transport string) {
+		if transport == "upgrade" {
+			return
+		}
+		h.open = func(s *Session) {
+			s.Send(true, NewText([]byte("bye")))
+			s.Close(ReasonForcedClose)
+		}
+		c := h.connect(transport)
+		c.want("what was sent before the close", "4bye")
+		c.ended("closed by Open", ReasonForcedClose)
 	})
 }
