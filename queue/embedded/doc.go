@@ -25,5 +25,6 @@
 // # Full disk
 //
 // A reserve of the disk stays free. When it is touched, [Engine.Room] reports queue.ErrFull until there is room again,
-// and the server's own limit is kept below the disk, because a server that meets a full disk does not recover by itself.
+// and when half of it is gone the server refuses every write, because one that meets a full disk does not recover by
+// itself.
 package embedded

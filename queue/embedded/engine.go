@@ -53,7 +53,6 @@ type Engine struct {
 	log     *slog.Logger
 	lines   *natsLog
 	srv     *server.Server
-	opts    *server.Options
 	conn    *nats.Conn // the guard's own
 	js      jetstream.JetStream
 	epoch   uint64
@@ -66,11 +65,14 @@ type Engine struct {
 	failed  atomic.Pointer[error] // the first error of a commit
 	full    atomic.Pointer[error] // what Room returns
 	sick    atomic.Pointer[error] // what the server says of itself
-	limit   int64                 // the server's store limit; owned by watch after Start
 	closing sync.Once
 	closed  error // what Close returns, after closing
 	stop    chan struct{}
 	loops   sync.WaitGroup
+
+	measuring sync.Mutex
+	ready     bool // there is a server to brake
+	braked    bool // it refuses to write
 
 	mu        sync.Mutex // one commit at a time; nothing but a commit waits for it
 	file      *markFile
@@ -137,6 +139,9 @@ func (e *Engine) start(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	e.epoch, e.losses = e.mark.epoch, slices.Clone(e.mark.losses)
+	e.measuring.Lock()
+	e.ready = true
+	e.measuring.Unlock()
 	return nil
 }
 
@@ -145,13 +150,12 @@ func (e *Engine) startServer() error {
 		return err
 	}
 	e.lines = &natsLog{log: e.log.With("component", "jetstream")}
-	e.opts = &server.Options{
+	srv, err := server.NewServer(&server.Options{
 		ServerName: "holdpost", DontListen: true, NoSigs: true,
 		JetStream: true, StoreDir: filepath.Join(e.dir, storeName), SyncInterval: 10 * time.Second, SyncAlways: !groupCommit && !e.memory,
-		MaxPayload: 8 << 20, MaxPending: 256 << 20, JetStreamMaxMemory: 256 << 20, JetStreamMaxStore: e.limit,
+		MaxPayload: 8 << 20, MaxPending: 256 << 20, JetStreamMaxMemory: 256 << 20, JetStreamMaxStore: maxStore,
 		JetStreamLimits: server.JSLimitOpts{DefaultMaxConsumers: 5000}, DisableJetStreamBanner: true,
-	}
-	srv, err := server.NewServer(e.opts.Clone())
+	})
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/holdpost/holdpost/internal/leaktest"
+	"github.com/holdpost/holdpost/queue"
 )
 
 func TestMain(m *testing.M) {
@@ -178,6 +179,32 @@ func TestSecondEngineIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	start(t, Config{Dir: dir})
+}
+
+// TestFullDiskOpens has less free than the reserve from the beginning: no room, but what is there can be used.
+func TestFullDiskOpens(t *testing.T) {
+	dir := t.TempDir()
+	for range 2 {
+		e := start(t, Config{Dir: dir, Reserve: 1 << 60})
+		if err := e.Room(); !errors.Is(err, queue.ErrFull) {
+			t.Fatalf("room: %v, want ErrFull", err)
+		}
+		nc, err := e.Connect("test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		js, err := jetstream.New(nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.CreateOrUpdateStream(t.Context(), jetstream.StreamConfig{Name: logStream, Subjects: []string{"evt.0.>"}, MaxBytes: 1 << 40}); err != nil {
+			t.Errorf("a stream that may grow above what is free: %v", err)
+		}
+		nc.Close()
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestBadConfig(t *testing.T) {

@@ -2,8 +2,6 @@ package embedded
 
 import (
 	"fmt"
-	"io/fs"
-	"path/filepath"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -13,8 +11,10 @@ import (
 
 const (
 	minReserve = 256 << 20
-	minLimit   = 1 << 20 // the server takes 0 for "choose yourself"
-	raiseStep  = 8 << 20 // a limit that is off by less stays
+
+	// maxStore is the server's own limit: out of reach, because the server takes streams whose allowed size exceeds it for
+	// impossible, and then a store could not be opened on a disk that is nearly full. The brake does its work.
+	maxStore = 1 << 50
 
 	roomPeriod = time.Second
 )
@@ -27,7 +27,7 @@ func (e *Engine) Room() error {
 	return nil
 }
 
-// plan sets the reserve, and the server's limit such that it ends half-way into the reserve: Room tells first.
+// plan sets the reserve.
 func (e *Engine) plan() error {
 	size, free, err := diskRoom(e.dir)
 	if err != nil {
@@ -39,36 +39,43 @@ func (e *Engine) plan() error {
 	case e.reserve < 0:
 		e.reserve = 0
 	}
-	used := int64(0)
-	filepath.WalkDir(filepath.Join(e.dir, storeName), func(_ string, d fs.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() {
-			if info, err := d.Info(); err == nil {
-				used += info.Size()
-			}
-		}
-		return nil // what can't be read is not counted; the server will complain
-	})
-	e.limit = max(minLimit, used+free-e.reserve/2)
 	e.measured(free)
 	return nil
 }
 
-// measured says whether there is room, and returns it.
-func (e *Engine) measured(free int64) bool {
-	was := e.full.Load()
-	if free >= e.reserve {
-		if was != nil {
-			e.full.Store(nil)
-			e.log.Info("there is room again: events are accepted", "free", free, "reserve", e.reserve)
+// measured takes note of what is free. Below the reserve Room says so, and whoever asks it stops. Below half of it the
+// server is made to refuse every write, because one that meets a full disk does not recover by itself.
+func (e *Engine) measured(free int64) {
+	e.measuring.Lock()
+	defer e.measuring.Unlock()
+	switch was := e.full.Load(); {
+	case free < e.reserve:
+		err := fmt.Errorf("%w: %s has %d MiB left, and %d MiB are kept in reserve", queue.ErrFull, e.dir, free>>20, e.reserve>>20)
+		e.full.Store(&err)
+		if was == nil {
+			e.log.Warn("the disk is full: no more events are accepted", "dir", e.dir, "free", free, "reserve", e.reserve)
 		}
-		return true
+	case was != nil:
+		e.full.Store(nil)
+		e.log.Info("there is room again: events are accepted", "dir", e.dir, "free", free, "reserve", e.reserve)
 	}
-	err := fmt.Errorf("%w: %s has %d MiB left, and %d MiB are kept in reserve", queue.ErrFull, e.dir, free>>20, e.reserve>>20)
-	e.full.Store(&err)
-	if was == nil {
-		e.log.Warn("the disk is full: no more events are accepted", "dir", e.dir, "free", free, "reserve", e.reserve)
+	if e.ready && (free < e.reserve/2 && !e.braked || free >= e.reserve && e.braked) {
+		e.brake(!e.braked)
 	}
-	return false
+}
+
+// brake makes the server refuse all writes with a clean error, or accept them again. It needs measuring.
+func (e *Engine) brake(on bool) {
+	limits := server.JetStreamAccountLimits{MaxMemory: -1, MaxStore: -1, MaxStreams: -1, MaxConsumers: -1, MaxAckPending: -1,
+		MemoryMaxStreamBytes: -1, StoreMaxStreamBytes: -1}
+	if on {
+		limits.MaxStore = 0
+	}
+	if err := e.srv.GlobalAccount().UpdateJetStreamLimits(map[string]server.JetStreamAccountLimits{"": limits}); err != nil {
+		e.log.Error("can't change the server's limits", "error", err)
+		return
+	}
+	e.braked = on
 }
 
 // watch looks at the disk and at the server's health, so that Room and Health cost nothing.
@@ -83,31 +90,11 @@ func (e *Engine) watch() {
 		}
 		if _, free, err := diskRoom(e.dir); err != nil {
 			e.log.Warn("can't measure the disk", "dir", e.dir, "error", err)
-		} else if e.measured(free) {
-			e.raise(free)
+		} else {
+			e.measured(free)
 		}
 		e.diagnose()
 	}
-}
-
-// raise lifts the server's limit when the disk has got room that it did not have before. The server can't lower it, but
-// for room that others take there is Room.
-func (e *Engine) raise(free int64) {
-	info, err := e.srv.Jsz(&server.JSzOptions{})
-	if err != nil {
-		return // the server is about to stop
-	}
-	limit := int64(info.Store) + free - e.reserve/2
-	if limit < e.limit+raiseStep {
-		return
-	}
-	opts := e.opts.Clone()
-	opts.JetStreamMaxStore = limit
-	if err := e.srv.ReloadOptions(opts); err != nil {
-		e.log.Warn("can't raise the server's store limit", "limit", limit, "error", err)
-		return
-	}
-	e.limit = limit
 }
 
 func (e *Engine) diagnose() {
