@@ -101,6 +101,7 @@ func (r *reader) packet(p *Packet) int {
 	if i = r.id(i, p); i < 0 {
 		return i
 	}
+	start := i
 	switch p.Type {
 	case Event, Ack, BinaryEvent, BinaryAck:
 		i = r.list(i, p)
@@ -114,7 +115,7 @@ func (r *reader) packet(p *Packet) int {
 	}
 	if want > 0 {
 		if _, at := placeholders(nil, p.Data, want, nil); at >= 0 {
-			return r.fail(at, "placeholder names no attachment")
+			return r.fail(start+at, "placeholder names no attachment")
 		}
 	}
 	return want
@@ -267,7 +268,7 @@ func (r *reader) list(start int, p *Packet) int {
 func (r *reader) name(i, end int, p *Packet) bool {
 	switch c := r.b[i]; {
 	case c == '"':
-		// A decoded name is never longer than six times shorter: refuse before decoding.
+		// Escaping makes a name up to six times as long: what is longer still need not be decoded to be refused.
 		if end-i-2 > 6*r.limits.Name {
 			r.fail(i, "event name too long")
 			return false

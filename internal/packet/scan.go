@@ -252,8 +252,8 @@ func hex4(b []byte, i int) (r rune, ok bool) {
 		switch {
 		case c-'0' <= 9:
 			c -= '0'
-		case c|0x20-'a' <= 5:
-			c = c | 0x20 - 'a' + 10
+		case (c|0x20)-'a' <= 5:
+			c = (c | 0x20) - 'a' + 10
 		default:
 			return 0, false
 		}
