@@ -53,12 +53,13 @@ func (s *Session) end(r Reason, cause error, last *Message) {
 		s.lastWord = byte(wire.Close)
 	}
 	s.wakeLocked()
-	s.server.forget(s)
+	s.lingers = s.ws != nil && last != nil && !s.stuck && !s.ws.gone
+	s.server.forget(s, s.lingers)
 	switch ws := s.ws; {
 	case ws == nil:
 		s.server.wheel.remove(s)
 		s.mu.Unlock()
-	case last == nil || s.stuck || ws.gone:
+	case !s.lingers:
 		s.server.wheel.remove(s)
 		s.mu.Unlock()
 		ws.link.close()

@@ -102,6 +102,7 @@ func TestPollCap(t *testing.T) {
 				t.Errorf("%d packets in one response, want %d", n, want)
 			}
 		}
+		synctest.Wait()
 		if n := r.session.Queued(); n != 0 {
 			t.Errorf("%d bytes still queued", n)
 		}

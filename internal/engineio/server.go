@@ -29,8 +29,9 @@ type Server struct {
 
 	mu       sync.RWMutex
 	sessions map[string]*Session
+	lingers  int           // sessions that ended and have a connection yet
 	draining bool          // no new sessions
-	empty    chan struct{} // closed when the last session ends while draining
+	empty    chan struct{} // closed when the last session and its connection are gone while draining
 }
 
 // New returns a server. It starts nothing until there is a session.
@@ -140,16 +141,31 @@ func (srv *Server) begin(s *Session) bool {
 	return true
 }
 
-func (srv *Server) forget(s *Session) {
+// forget is the end of a session; hungUp follows if its connection lingers.
+func (srv *Server) forget(s *Session, lingers bool) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
-	delete(srv.sessions, s.id)
-	if srv.draining && len(srv.sessions) == 0 {
-		srv.closeEmptyLocked()
+	if srv.sessions[s.id] != s {
+		return
 	}
+	delete(srv.sessions, s.id)
+	if lingers {
+		srv.lingers++
+	}
+	srv.checkEmptyLocked()
 }
 
-func (srv *Server) closeEmptyLocked() {
+func (srv *Server) hungUp() {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	srv.lingers--
+	srv.checkEmptyLocked()
+}
+
+func (srv *Server) checkEmptyLocked() {
+	if !srv.draining || len(srv.sessions)+srv.lingers > 0 {
+		return
+	}
 	select {
 	case <-srv.empty:
 	default:
@@ -191,7 +207,7 @@ func (srv *Server) snapshot() []*Session {
 	return all
 }
 
-// Shutdown refuses new sessions, closes those that there are as [Session.Close] does, and waits for them. When ctx is
+// Shutdown refuses new sessions, closes those that there are as [Session.Close] does, and waits for their peers. When ctx is
 // done first it aborts the rest and returns the context's error. It ends with [Server.Close].
 func (srv *Server) Shutdown(ctx context.Context) error {
 	srv.drain()
@@ -234,7 +250,5 @@ func (srv *Server) drain() {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	srv.draining = true
-	if len(srv.sessions) == 0 {
-		srv.closeEmptyLocked()
-	}
+	srv.checkEmptyLocked()
 }

@@ -55,6 +55,7 @@ type Session struct {
 	probed    bool    // and has said so: polls are answered at once
 	poll      *poll   // the request that waits
 	posting   bool    // a request's body is being read
+	lingers   bool    // ended, and the WebSocket's peer has yet to hang up
 	lastWord  byte    // what a poll gets to hear at the end: close or noop
 
 	nextBeat  uint32 // tick of the next ping, or by which the last one must be answered; 0: no heartbeat

@@ -164,11 +164,14 @@ func (c *socket) lost(err error) {
 	if s.candidate == c {
 		s.dropCandidateLocked()
 	}
-	used := s.ws == c
+	used, lingered := s.ws == c, s.lingers
 	s.mu.Unlock()
 	if used {
 		s.end(ReasonTransportClose, err, nil)
-		s.server.wheel.remove(s) // it stays there after the end as long as the peer has not hung up
+	}
+	if used && lingered {
+		s.server.wheel.remove(s)
+		s.server.hungUp()
 	}
 	s.finish()
 }

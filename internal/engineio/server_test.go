@@ -1,0 +1,124 @@
+package engineio
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestShutdown(t *testing.T) {
+	run(t, Config{}, func(t *testing.T, h *host, transport string) {
+		c := h.connect(transport)
+		synctest.Wait()
+		c.record().session.Send(false, NewText([]byte("last words")))
+		if err := h.srv.Shutdown(context.Background()); err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+		c.want("what was sent goes out", "4last words")
+		if transport == Polling {
+			c.want("and the close", "1")
+		} else {
+			c.want("and the close", "close 1005")
+		}
+		c.ended("shutdown", ReasonShutdown)
+		if w := h.ask("GET", "EIO=4&transport=polling"); w.Code != http.StatusServiceUnavailable {
+			t.Errorf("then %d", w.Code)
+		}
+	})
+}
+
+func TestShutdownTakesTooLong(t *testing.T) {
+	bubble(t, Config{}, func(t *testing.T, h *host) {
+		_, r := h.openPolling() // and never polls
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := h.srv.Shutdown(ctx); err != context.DeadlineExceeded {
+			t.Errorf("Shutdown: %v", err)
+		}
+		h.wantEnd("shutdown", r, ReasonShutdown)
+	})
+}
+
+// Open sessions of every kind, and connections in every stage, end with Close.
+func TestClose(t *testing.T) {
+	bubble(t, Config{}, func(t *testing.T, h *host) {
+		polling, ws, upgraded := h.connect(Polling), h.connect(WebSocket), h.connect("upgrade")
+		query, _ := h.openPolling()
+		h.candidate(query).say("2probe")
+		stuck := h.dialWebSocket("")
+		defer stuck.Close()
+		h.last().session.Send(true, NewText(make([]byte, 1<<20)))
+		lingering := h.dialWebSocket("")
+		defer lingering.Close()
+		h.last().session.Abort(ReasonForcedClose)
+		start := time.Now()
+		h.srv.Close()
+		if d := time.Since(start); d > time.Second {
+			t.Errorf("took %v", d)
+		}
+		for _, c := range []*peer{polling, ws, upgraded} {
+			c.ended("closed", ReasonShutdown)
+		}
+		if n := h.srv.Len(); n != 0 {
+			t.Errorf("%d sessions left", n)
+		}
+		h.srv.Close() // again
+	})
+}
+
+// A server without sessions runs nothing.
+func TestIdleServerRunsNothing(t *testing.T) {
+	bubble(t, Config{}, func(t *testing.T, h *host) {
+		running := func() (wheel, corks bool) {
+			h.srv.wheel.mu.Lock()
+			defer h.srv.wheel.mu.Unlock()
+			h.srv.corks.mu.Lock()
+			defer h.srv.corks.mu.Unlock()
+			return h.srv.wheel.running, h.srv.corks.running
+		}
+		c := h.connect(WebSocket)
+		s := c.record().session
+		s.Send(false, NewText([]byte("x")))
+		if wheel, corks := running(); !wheel || !corks {
+			t.Errorf("with a session and a cork: wheel %v, corks %v", wheel, corks)
+		}
+		time.Sleep(time.Second)
+		if _, corks := running(); corks {
+			t.Error("nothing is corked, and it runs")
+		}
+		s.Abort(ReasonForcedClose)
+		time.Sleep(5 * time.Second)
+		if wheel, _ := running(); wheel {
+			t.Error("no session, and the wheel runs")
+		}
+		again := h.connect(Polling)
+		again.want("and starts again", "2")
+	})
+}
+
+func TestWheelManyTurns(t *testing.T) {
+	bubble(t, Config{PingInterval: -1}, func(t *testing.T, h *host) {
+		h.openPolling()
+		s := h.last().session
+		for _, d := range []time.Duration{time.Millisecond, 100 * time.Millisecond, 51200 * time.Millisecond, 52 * time.Second, 10 * time.Minute} {
+			start := time.Now()
+			done := make(chan time.Duration)
+			s.Deadline(d, func() { done <- time.Since(start) })
+			if got := <-done; got < d || got > d+200*time.Millisecond {
+				t.Errorf("%v took %v", d, got)
+			}
+		}
+	})
+}
+
+func TestOpenIsRequired(t *testing.T) {
+	defer func() {
+		if v := recover(); v == nil || !strings.Contains(v.(string), "Open") {
+			t.Errorf("recovered %v", v)
+		}
+	}()
+	New(Config{})
+}
