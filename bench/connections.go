@@ -9,8 +9,17 @@ import (
 	"github.com/holdpost/holdpost/bench/load"
 )
 
-// idle: the memory that a connection holds while nothing happens on it, after it was used once.
+// idle: the memory that a connection holds while nothing happens on it: when it has only joined, and after it was used once.
 func idle(t *trial) (figures, error) {
+	return silence(t, 500*time.Millisecond)
+}
+
+// rest: the same after a heartbeat, at which a server may put away what it kept at hand for the next message.
+func rest(t *trial) (figures, error) {
+	return silence(t, 28*time.Second)
+}
+
+func silence(t *trial, wait time.Duration) (figures, error) {
 	n := pick(t, 10_000, 1_000)
 	// The first connections pay for what the server sets up once; they are gone again before the count begins.
 	if err := warmConnections(t, 50); err != nil {
@@ -25,21 +34,37 @@ func idle(t *trial) (figures, error) {
 		return nil, err
 	}
 	defer l.Close()
-	if err := echoOnce(l, n); err != nil {
+	settled := func() (load.Memory, error) {
+		if err := l.Run(time.Minute, after(wait)); err != nil {
+			return load.Memory{}, err
+		}
+		return t.peer.collected()
+	}
+	if err := l.Dial(n, dialAhead, dialTime); err != nil {
 		return nil, err
 	}
-	if err := l.Run(10*time.Second, after(500*time.Millisecond)); err != nil {
+	fresh := before
+	if wait < time.Second {
+		if fresh, err = settled(); err != nil {
+			return nil, err
+		}
+	}
+	if err := echoOnce(l); err != nil {
 		return nil, err
 	}
-	m, err := t.peer.collected()
+	used, err := settled()
 	if err != nil {
 		return nil, err
 	}
-	return figures{
-		"rss":  float64(m.Rss-before.Rss) / float64(n),
-		"pss":  float64(m.Pss-before.Pss) / float64(n),
+	f := figures{
+		"rss":  float64(used.Rss-before.Rss) / float64(n),
+		"pss":  float64(used.Pss-before.Pss) / float64(n),
 		"base": float64(before.Rss),
-	}, nil
+	}
+	if fresh != before {
+		f["fresh"] = float64(fresh.Rss-before.Rss) / float64(n)
+	}
+	return f, nil
 }
 
 // handshake: from the SYN to the CONNECT reply. Closing is not part of it.
@@ -63,25 +88,26 @@ func handshake(t *trial) (figures, error) {
 	return s.end(n)
 }
 
-// warmConnections opens and closes n connections, and gives the server time to notice.
+// warmConnections opens, uses and closes n connections, and gives the server time to notice.
 func warmConnections(t *trial, n int) error {
 	l, err := load.NewLoop(t.peer.addr)
 	if err != nil {
 		return err
 	}
-	err = echoOnce(l, n)
-	l.Close()
-	if err == nil {
-		time.Sleep(300 * time.Millisecond)
-	}
-	return err
-}
-
-// echoOnce opens n connections and has one message echoed on each.
-func echoOnce(l *load.Loop, n int) error {
+	defer l.Close()
 	if err := l.Dial(n, dialAhead, dialTime); err != nil {
 		return err
 	}
+	if err := echoOnce(l); err != nil {
+		return err
+	}
+	l.Close()
+	time.Sleep(300 * time.Millisecond)
+	return nil
+}
+
+// echoOnce has one message echoed on each connection.
+func echoOnce(l *load.Loop) error {
 	want, got := `31["`+payload(64)+`"]`, 0
 	l.OnText = func(c *load.Conn, packet []byte) {
 		got++
@@ -98,7 +124,7 @@ func echoOnce(l *load.Loop, n int) error {
 			return err
 		}
 	}
-	return l.Run(dialTime, func() bool { return got == n })
+	return l.Run(dialTime, func() bool { return got == len(l.Conns()) })
 }
 
 // after reports true once d has passed.

@@ -39,7 +39,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	f.SetOutput(stderr)
 	var o options
 	peers := f.String("peers", "holdpost,npm", "servers to run, from holdpost and npm")
-	names := f.String("scenarios", "", "scenarios to run, separated by commas (default all): "+strings.Join(scenarioNames(), ", "))
+	names := f.String("scenarios", "", "scenarios to run, separated by commas (default all but rest): "+strings.Join(scenarioNames(), ", "))
 	f.IntVar(&o.passes, "passes", 0, "times that each scenario is run (default 4; 1 with -quick)")
 	f.BoolVar(&o.quick, "quick", false, "one short pass with fewer connections: a first look, not a result")
 	f.BoolVar(&o.json, "json", false, "print JSON instead of the table")
@@ -56,7 +56,11 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 			return o, fmt.Errorf("-peers %s: want holdpost, npm or both", *peers)
 		}
 	}
-	o.scenarios = scenarios
+	for _, s := range scenarios {
+		if !s.onCall {
+			o.scenarios = append(o.scenarios, s)
+		}
+	}
 	if *names != "" {
 		o.scenarios = nil
 		for name := range strings.SplitSeq(*names, ",") {

@@ -27,6 +27,7 @@ type scenario struct {
 	name    string
 	metrics []metric
 	run     func(t *trial) (figures, error)
+	onCall  bool // run only when named
 }
 
 // trial is one run on one fresh process.
@@ -49,24 +50,28 @@ const (
 )
 
 var scenarios = []scenario{
-	{"idle", []metric{
-		{"rss", "idle connection, resident memory", "B", target{value: 6000}},
+	{name: "idle", run: idle, metrics: []metric{
+		{"fresh", "idle connection, joined, resident memory", "B", target{}},
+		{"rss", "idle connection, after one message", "B", target{value: 6000}},
 		{"base", "the server before the first connection", "B", target{}},
-	}, idle},
-	{"handshake", []metric{
+	}},
+	{name: "rest", run: rest, onCall: true, metrics: []metric{
+		{"rss", "idle connection, after one message and a heartbeat", "B", target{value: 6000}},
+	}},
+	{name: "handshake", run: handshake, metrics: []metric{
 		{"cpu", "handshake: accept, upgrade, open, CONNECT", "µs", target{value: 80}},
 		{"rate", "handshakes", "1/s", target{}},
-	}, handshake},
-	{"emit1", emitMetrics(1, 0.6), emit(1)},
-	{"emit8", emitMetrics(8, 0.3), emit(8)},
-	{"bcast1", broadcastMetrics("one at a time", 0.6), broadcast(1)},
-	{"bcast8", broadcastMetrics("bursts of 8", 0), broadcast(8)},
-	{"polling", []metric{
+	}},
+	{name: "emit1", run: emit(1), metrics: emitMetrics(1, 0.6)},
+	{name: "emit8", run: emit(8), metrics: emitMetrics(8, 0.3)},
+	{name: "bcast1", run: broadcast(1), metrics: broadcastMetrics("one at a time", 0.6)},
+	{name: "bcast8", run: broadcast(8), metrics: broadcastMetrics("bursts of 8", 0)},
+	{name: "polling", run: polling, metrics: []metric{
 		{"cpu", "emit + ack over long-polling, per message", "µs", target{}},
 		{"rate", "messages", "1/s", target{}},
 		{"p50", "latency, median", "µs", target{}},
 		{"p99", "latency, 99 %", "µs", target{}},
-	}, polling},
+	}},
 }
 
 func emitMetrics(depth int, ratio float64) []metric {

@@ -93,11 +93,15 @@ func (l *Loop) Fail(err error) {
 	}
 }
 
-// Close resets every connection, so that none lingers in TIME_WAIT, and ends the loop.
+// Close resets every connection, so that none lingers in TIME_WAIT, and ends the loop. A second call does nothing.
 func (l *Loop) Close() {
+	if l.epfd < 0 {
+		return
+	}
 	for _, c := range l.conns {
 		c.close()
 	}
 	l.conns = nil
 	unix.Close(l.epfd)
+	l.epfd = -1
 }
