@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/holdpost/holdpost/queue"
@@ -157,5 +158,50 @@ func TestRetentionOvertakesASlowConsumer(t *testing.T) {
 	}
 	if told != 1500 {
 		t.Errorf("%d events delivered or told missing, of 1500", told)
+	}
+}
+
+// hooked is an index whose reads a test can delay.
+type hooked struct {
+	queue.Index
+	before func(topic string)
+}
+
+func (h *hooked) Range(topic string, after, upto uint64, limit int, f func(*queue.Event) bool) error {
+	h.before(topic)
+	return h.Index.Range(topic, after, upto, limit, f)
+}
+
+// The index is trimmed after a reader looked whether it was, and before it reads.
+func TestTrimInTheMiddleOfARead(t *testing.T) {
+	var n *node
+	var wait atomic.Bool
+	n = openWith(t, t.TempDir(), setup{config: func(c *queue.Config) {
+		c.MaxBytes = 2 << 20
+		c.Index = &hooked{c.Index, func(topic string) {
+			if topic == "t" && wait.Load() {
+				until(t, "a trim", func() bool { lost, err := n.index.Trimmed("t"); return err != nil || lost > 0 })
+			}
+		}}
+	}})
+	q := n.personal(t, "t", "ann", queue.StartFirst)
+	first := n.publish(t, "t", 0)
+	until(t, "the first", func() bool { last, err := n.Last("t"); return err == nil && last == first.Offset })
+	wait.Store(true)
+	r := &recorder{}
+	attach(t, q, queue.ConsumerConfig{Sink: r})
+	page := make(chan queue.Page, 1)
+	go func() { page <- n.history(t, "t", queue.StartAfter(queue.Offset{Epoch: first.Offset.Epoch}), 10) }()
+	fill(t, n, "t", 1, 1499)
+	until(t, "the end", func() bool { a := r.args(); return len(a) > 0 && a[len(a)-1] == `["t",1499]` })
+	told := uint64(len(r.deliveries()))
+	for _, g := range r.gapsTold() {
+		told += g.To.Seq - g.From.Seq
+	}
+	if told != 1500 {
+		t.Errorf("%d events delivered or told missing, of 1500", told)
+	}
+	if p := <-page; p.Gap == nil && (len(p.Events) == 0 || p.Events[0].Offset != first.Offset) {
+		t.Errorf("history from the start begins with %+v, without a gap", p.Events[0].Offset)
 	}
 }

@@ -18,6 +18,7 @@ type checker struct {
 	consumer atomic.Pointer[queue.Consumer]
 	refuse   float64 // how often
 	ack      int     // acknowledge every so many
+	manual   bool    // acknowledge each, from another goroutine, or give it back
 
 	busy    atomic.Bool
 	next    atomic.Int64
@@ -40,18 +41,28 @@ func (c *checker) Deliver(d queue.Delivery) bool {
 				return false
 			}
 		}
-		time.AfterFunc(time.Duration(rand.IntN(3000))*time.Microsecond, func() {
-			for {
-				if x := c.consumer.Load(); x != nil {
-					x.Resume()
-					return
-				}
-				<-time.After(time.Millisecond)
-			}
-		})
+		time.AfterFunc(time.Duration(rand.IntN(3000))*time.Microsecond, c.resume)
 		return false
 	}
 	i := c.next.Load()
+	if c.manual {
+		x := c.consumer.Load()
+		if x == nil {
+			time.AfterFunc(time.Millisecond, func() { c.resume() })
+			return false
+		}
+		if back := rand.IntN(20) == 0; back && d.Attempt < 3 {
+			go x.Retry(d.Offset, 0)
+		} else {
+			go x.Ack(d.Offset)
+		}
+		if d.Attempt > 1 {
+			if d.Offset.Seq > c.last.Seq {
+				c.t.Errorf("offset %d again, before it came", d.Offset.Seq)
+			}
+			return true
+		}
+	}
 	if want := fmt.Sprintf(`[%q,%d]`, c.topic, i); string(d.Args) != want || d.Topic != c.topic {
 		c.t.Errorf("%s: got %s, want %s", c.topic, d.Args, want)
 	}
@@ -68,6 +79,14 @@ func (c *checker) Deliver(d queue.Delivery) bool {
 		close(c.done)
 	}
 	return true
+}
+
+func (c *checker) resume() {
+	if x := c.consumer.Load(); x != nil {
+		x.Resume()
+	} else { // Attach has not returned yet
+		time.AfterFunc(time.Millisecond, c.resume)
+	}
 }
 
 func (c *checker) Gap(g queue.Gap) { c.t.Errorf("gap %+v", g) }
@@ -108,6 +127,9 @@ func TestHandOverHasNoGapAndNoDuplicate(t *testing.T) {
 		if i%3 == 0 {
 			c.refuse = 0.01
 		}
+		if c.manual = i%4 == 1; c.manual {
+			c.ack = 0
+		}
 		checkers[i] = c
 		group.Go(func() {
 			q, err := n.Queue(t.Context(), queue.QueueConfig{Topic: c.topic, Name: fmt.Sprint("u", i), From: queue.StartFirst})
@@ -115,7 +137,7 @@ func TestHandOverHasNoGapAndNoDuplicate(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			x, err := q.Attach(queue.ConsumerConfig{Sink: c})
+			x, err := q.Attach(queue.ConsumerConfig{Sink: c, Manual: c.manual, Prefetch: 200})
 			if err != nil {
 				t.Error(err)
 				return
@@ -197,4 +219,35 @@ func TestTenThousandQueuesWithFiftyMissedEach(t *testing.T) {
 	}
 	group.Wait()
 	t.Logf("%d events delivered in %v", people*missed, time.Since(begin))
+}
+
+// A consumer leaves the tail, and comes back to it, while the tail is busy with another one and has yet to come to it.
+func TestBackBeforeTheTailCameBy(t *testing.T) {
+	n := open(t, t.TempDir())
+	q := n.personal(t, "t", "ann", queue.StartFirst)
+	inside, release := make(chan struct{}), make(chan struct{})
+	slow := &recorder{hook: func(d queue.Delivery) bool {
+		if string(d.Args) == `["t",1]` {
+			close(inside)
+			<-release
+		}
+		return true
+	}}
+	attach(t, q, queue.ConsumerConfig{Sink: slow})
+	quick := &recorder{}
+	var c *queue.Consumer
+	n.publish(t, "t", 0)
+	slow.want(t, `["t",0]`)
+	c = attach(t, q, queue.ConsumerConfig{Sink: quick, Manual: true})
+	quick.want(t, `["t",0]`)
+	until(t, "both to be live", func() bool { return queue.Live(n.Broker, "t") == 2 })
+	n.publish(t, "t", 1)
+	<-inside // the tail has both on its list
+	c.Retry(quick.deliveries()[0].Offset, 0)
+	quick.want(t, `["t",0]`, `["t",0]`, `["t",1]`)
+	until(t, "it to be live again", func() bool { return queue.Live(n.Broker, "t") == 2 })
+	close(release)
+	n.publish(t, "t", 2)
+	quick.want(t, `["t",0]`, `["t",0]`, `["t",1]`, `["t",2]`)
+	slow.want(t, `["t",0]`, `["t",1]`, `["t",2]`)
 }
