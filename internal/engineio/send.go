@@ -223,12 +223,12 @@ func (s *Session) wroteAll() {
 func (s *Session) writeFailed(ws *socket, err error) {
 	s.writing, s.stuck = false, false
 	s.mu.Unlock()
-	ws.link.close()
+	reason := ReasonTransportClose
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		s.end(ReasonSlowPeer, err, nil)
-	} else {
-		s.end(ReasonTransportClose, err, nil)
+		reason = ReasonSlowPeer
 	}
+	s.end(reason, err, nil)
+	ws.link.close() // after the end, whose reason would be the reader's else
 }
 
 // corks flushes what was sent and not flushed. Its goroutine exists only while there is such.

@@ -219,15 +219,13 @@ func TestCloseDuringUpgrade(t *testing.T) {
 				ws := h.candidate(query)
 				ws.say("2probe")
 				ws.want("the probe is answered", "3probe")
-				poll := make(<-chan response)
 				if name == "close" {
 					r.session.Send(true, NewText([]byte("a")))
 				}
 				do(r.session)
 				ws.want("the candidate is let go", "gone")
 				if name == "close" {
-					poll = h.background("GET", query, "")
-					h.wantAnswer("the session ends as it was", poll, 200, "4a\x1e1")
+					h.wantAnswer("the session ends as it was", h.background("GET", query, ""), 200, "4a\x1e1")
 				}
 				h.wantEnd(name, r, ReasonForcedClose)
 			})
