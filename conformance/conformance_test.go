@@ -1,0 +1,122 @@
+//go:build unix
+
+package conformance
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var transports = []string{"polling", "websocket", "upgrade"}
+
+// The official client, over every transport: live, and held.
+func TestClient(t *testing.T) {
+	for _, script := range []string{"live", "held"} {
+		for _, transport := range transports {
+			t.Run(script+"/"+transport, func(t *testing.T) {
+				skipShort(t)
+				runScript(t, script+".mjs", newServer(t), "HOLDPOST_TRANSPORT="+transport)
+			})
+		}
+	}
+}
+
+// A browser on the playground: the offline story, with pictures.
+func TestPlayground(t *testing.T) {
+	skipShort(t)
+	runScript(t, "playground.mjs", newServer(t), "HOLDPOST_CHROMIUM="+chromium, "HOLDPOST_ARTIFACTS="+artifacts)
+}
+
+// The official parser on our corpus: it takes what we take, and what we refuse beyond it is listed.
+func TestParser(t *testing.T) {
+	skipShort(t)
+	corpus, err := filepath.Abs("../internal/packet/testdata/packets.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runScript(t, "parser.mjs", nil, "HOLDPOST_CORPUS="+corpus)
+}
+
+func skipShort(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("runs Node and a server")
+	}
+}
+
+// A line is what a script says: that a case has ended, or that it wants something done.
+type line struct {
+	Case   string `json:"case"`
+	Error  string `json:"error"`
+	Server string `json:"server"`
+}
+
+// runScript runs a script against s and reports each of its cases as a test.
+func runScript(t *testing.T, script string, s *server, env ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "node", filepath.Join("js", script))
+	cmd.Env = append(os.Environ(), env...)
+	if s != nil {
+		cmd.Env = append(cmd.Env, "HOLDPOST_URL="+s.url)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a browser and its children end with the script
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	complaints := &output{}
+	cmd.Stderr = complaints
+	cmd.WaitDelay = 10 * time.Second
+	requests, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	cases := 0
+	scanner := bufio.NewScanner(lines)
+	scanner.Buffer(nil, 1<<20)
+	for scanner.Scan() {
+		var l line
+		if err := json.Unmarshal(scanner.Bytes(), &l); err != nil {
+			t.Errorf("%s wrote %q", script, scanner.Text())
+			continue
+		}
+		if l.Case != "" {
+			cases++
+			t.Run(l.Case, func(t *testing.T) {
+				if l.Error != "" {
+					t.Error(l.Error)
+				}
+			})
+			continue
+		}
+		answer := []byte("{}")
+		if err := s.do(l.Server); err != nil {
+			answer, _ = json.Marshal(map[string]string{"error": err.Error()})
+		}
+		if _, err := fmt.Fprintf(requests, "%s\n", answer); err != nil {
+			t.Errorf("%s does not listen: %v", script, err)
+		}
+	}
+	requests.Close()
+	if err := cmd.Wait(); err != nil || scanner.Err() != nil {
+		t.Errorf("%s: %v %v\n%s", script, err, scanner.Err(), complaints.tail(100))
+	}
+	if cases == 0 && os.Getenv("HOLDPOST_ONLY") == "" {
+		t.Errorf("%s reported no case", script)
+	}
+}

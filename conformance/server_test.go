@@ -1,0 +1,183 @@
+//go:build unix
+
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience bounds what takes a moment: the start of a server, its end, its readiness.
+const patience = 30 * time.Second
+
+// A server is one data directory and the process that serves it, if one runs.
+type server struct {
+	dir    string
+	listen string // the public listener, of which later starts take the port
+	url    string
+	cmd    *exec.Cmd     // nil while no process runs
+	exited chan struct{} // closed once cmd has ended and its output was read
+	log    *output
+}
+
+func newServer(t *testing.T) *server {
+	t.Helper()
+	s := &server{dir: filepath.Join(t.TempDir(), "data"), listen: "127.0.0.1:0", log: &output{}}
+	t.Cleanup(func() {
+		s.kill()
+		if t.Failed() {
+			t.Logf("what the server said:\n%s", s.log.tail(200))
+		}
+		if report := s.log.find(dataRace); report != "" {
+			t.Errorf("the server found a data race:\n%s", s.log.tail(400))
+		}
+	})
+	if err := s.start(); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+var (
+	publicURL = regexp.MustCompile(`https?://(127\.0\.0\.1:[1-9][0-9]*)`)
+	dataRace  = regexp.MustCompile(`(WARNING: DATA RACE)`)
+)
+
+// start starts the server and waits until it is ready.
+func (s *server) start() error {
+	if s.cmd != nil {
+		return errors.New("start: it runs already")
+	}
+	cmd := exec.Command(binary, "serve", "--dev", "--listen", s.listen, "--internal-listen", "127.0.0.1:0", "--data-dir", s.dir)
+	cmd.Dir = filepath.Dir(s.dir)
+	log := &output{}
+	cmd.Stdout = io.MultiWriter(s.log, log)
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	s.cmd = cmd
+	s.exited = make(chan struct{})
+	go func(exited chan struct{}) { // ends with the process, which kill and stop wait for
+		cmd.Wait()
+		close(exited)
+	}(s.exited)
+	deadline := time.Now().Add(patience)
+	for {
+		if s.url == "" {
+			if s.listen = log.find(publicURL); s.listen != "" {
+				s.url = "http://" + s.listen
+			}
+		}
+		if s.url != "" && ready(s.url) {
+			return nil
+		}
+		select {
+		case <-s.exited:
+			s.cmd = nil
+			return fmt.Errorf("start: it ended by itself: %v\n%s", cmd.ProcessState, log.tail(50))
+		case <-time.After(10 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			s.kill()
+			return fmt.Errorf("start: not ready after %v\n%s", patience, log.tail(50))
+		}
+	}
+}
+
+// ready tells whether an Engine.IO session can be opened.
+func ready(url string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/socket.io/?EIO=4&transport=polling", nil)
+	if err != nil {
+		return false
+	}
+	request.Close = true
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return false
+	}
+	defer response.Body.Close()
+	io.Copy(io.Discard, response.Body)
+	return response.StatusCode == http.StatusOK
+}
+
+// kill ends the server as kill -9 does.
+func (s *server) kill() error {
+	if s.cmd == nil {
+		return errors.New("kill: it does not run")
+	}
+	s.cmd.Process.Kill()
+	<-s.exited
+	s.cmd = nil
+	return nil
+}
+
+// stop asks the server to end and waits until it has, with success.
+func (s *server) stop() error {
+	if s.cmd == nil {
+		return errors.New("stop: it does not run")
+	}
+	cmd := s.cmd
+	cmd.Process.Signal(syscall.SIGTERM)
+	timer := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	defer timer.Stop()
+	<-s.exited
+	s.cmd = nil
+	if !cmd.ProcessState.Success() {
+		return fmt.Errorf("stop: %v\n%s", cmd.ProcessState, s.log.tail(50))
+	}
+	return nil
+}
+
+func (s *server) do(action string) error {
+	switch action {
+	case "kill":
+		return s.kill()
+	case "stop":
+		return s.stop()
+	case "start":
+		return s.start()
+	}
+	return fmt.Errorf("no such action: %q", action)
+}
+
+// output keeps what a process writes.
+type output struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) find(re *regexp.Regexp) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if m := re.FindStringSubmatch(o.text.String()); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+func (o *output) tail(lines int) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	all := strings.Split(o.text.String(), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}

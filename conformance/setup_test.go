@@ -1,0 +1,124 @@
+//go:build unix
+
+package conformance
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/holdpost/holdpost/internal/leaktest"
+)
+
+// Paths of what TestMain has made sure of.
+var (
+	artifacts string // absolute
+	binary    string
+	chromium  string
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if !testing.Short() {
+		if err := setUp(); err != nil {
+			fmt.Fprintln(os.Stderr, "conformance:", err)
+			os.Exit(1)
+		}
+	}
+	leaktest.Main(m)
+}
+
+func setUp() (err error) {
+	if artifacts, err = filepath.Abs("artifacts"); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(artifacts, 0o755); err != nil {
+		return err
+	}
+	if _, err := program("nodejs", "node"); err != nil {
+		return err
+	}
+	if _, err := program("npm", "npm"); err != nil {
+		return err
+	}
+	if chromium, err = program("chromium", "chromium", "chromium-browser", "google-chrome"); err != nil {
+		return err
+	}
+	if err := packages("."); err != nil {
+		return err
+	}
+	if err := playground("../internal/console"); err != nil {
+		return err
+	}
+	binary = filepath.Join(artifacts, "holdpost")
+	build := []string{"build", "-o", binary}
+	if os.Getenv("HOLDPOST_RACE") != "" {
+		build = append(build, "-race")
+	}
+	return command(".", "go", append(build, "../cmd/holdpost")...)
+}
+
+// program finds the first of several names, installing the Debian package if there is none.
+func program(debian string, names ...string) (string, error) {
+	find := func() (string, error) {
+		for _, name := range names {
+			if path, err := exec.LookPath(name); err == nil {
+				return path, nil
+			}
+		}
+		return "", fmt.Errorf("%s is not installed: apt-get install %s", names[0], debian)
+	}
+	path, err := find()
+	if err == nil || os.Geteuid() != 0 {
+		return path, err
+	}
+	if _, noApt := exec.LookPath("apt-get"); noApt != nil {
+		return "", err
+	}
+	if command(".", "apt-get", "install", "-y", "--no-install-recommends", debian) != nil { // the lists may be old, or missing
+		if err := command(".", "apt-get", "update"); err != nil {
+			return "", err
+		}
+		if err := command(".", "apt-get", "install", "-y", "--no-install-recommends", debian); err != nil {
+			return "", err
+		}
+	}
+	return find()
+}
+
+// packages installs what the lock file in dir names, unless that has been done since the file was changed.
+func packages(dir string) error {
+	lock, err := os.Stat(filepath.Join(dir, "package-lock.json"))
+	if err != nil {
+		return err
+	}
+	installed, err := os.Stat(filepath.Join(dir, "node_modules", ".package-lock.json")) // npm writes it last
+	if err == nil && !installed.ModTime().Before(lock.ModTime()) {
+		return nil
+	}
+	return command(dir, "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
+}
+
+// playground puts the client that the playground uses in its place, so that the binary has it built in.
+func playground(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, "assets", "vendor", "socket.io.min.js")); err == nil {
+		return nil
+	}
+	if err := packages(dir); err != nil {
+		return err
+	}
+	return command(dir, "npm", "run", "vendor")
+}
+
+func command(dir, name string, args ...string) error {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", cmd, err, out)
+	}
+	return nil
+}
