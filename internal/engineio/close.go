@@ -1,6 +1,12 @@
 package engineio
 
-import "github.com/holdpost/holdpost/internal/engineio/wire"
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/holdpost/holdpost/internal/engineio/wire"
+)
 
 // Close closes the session once everything that was sent has gone out; nothing more can be sent. A WebSocket gets a
 // close frame then. A polling client fetches its close packet with its next request, for which it has 30 s.
@@ -53,7 +59,7 @@ func (s *Session) end(r Reason, cause error, last *Message) {
 		s.lastWord = byte(wire.Close)
 	}
 	s.wakeLocked()
-	s.lingers = s.ws != nil && last != nil && !s.stuck && !s.ws.gone
+	s.lingers = s.ws != nil && last != nil && !s.ws.gone && !s.stuckLocked()
 	s.server.forget(s, s.lingers)
 	switch ws := s.ws; {
 	case ws == nil:
@@ -100,6 +106,9 @@ func (s *Session) finish() {
 	reason, cause := s.reason, s.cause
 	s.mu.Unlock()
 	s.handler.Closed(reason, cause)
+	if l := s.server.config.Logger; l.Enabled(context.Background(), slog.LevelDebug) {
+		l.Debug("session closed", "remote", s.remote, "reason", string(reason), "cause", cause, "age", time.Since(s.opened))
+	}
 }
 
 // dropCandidateLocked ends an upgrade that is under way. The caller hangs up on the candidate once it has released mu.

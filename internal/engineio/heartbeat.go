@@ -124,13 +124,16 @@ func (s *Session) ponged() {
 		return
 	}
 	s.awaiting = false
+	due := s.nextBeat
 	s.startBeatLocked()
 	var confirmed []func(bool)
 	if a := s.asides; a != nil {
 		confirmed, a.pinged = a.pinged, nil
 		s.tidyLocked()
 	}
-	s.scheduleLocked()
+	if s.nextBeat < due || s.asides != nil { // else the wheel comes by early enough as it is
+		s.scheduleLocked()
+	}
 	s.mu.Unlock()
 	for _, f := range confirmed {
 		f(true)

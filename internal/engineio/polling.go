@@ -63,8 +63,12 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 	p := &poll{wake: make(chan struct{}, 1)}
 	s.poll = p
 	var a answer
-	for !s.answerLocked(&a) {
+	for waited := false; !s.answerLocked(&a); {
 		s.mu.Unlock()
+		if !waited { // a read timeout of the server would end the wait
+			waited = true
+			_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+		}
 		select {
 		case <-p.wake:
 		case <-r.Context().Done():

@@ -41,10 +41,11 @@ func (s *Session) Send(flush bool, messages ...*Message) bool {
 	return true
 }
 
-// SendVolatile sends the messages if they can go out now, and else drops them and reports false.
+// SendVolatile sends the messages if they can go out now, and else drops them and reports false: while the peer takes no
+// more, and when no poll is waiting.
 func (s *Session) SendVolatile(messages ...*Message) bool {
 	s.mu.Lock()
-	if s.state() != stateOpen || s.writing || s.queue != nil || s.ws == nil && s.poll == nil {
+	if s.state() != stateOpen || s.ws == nil && s.poll == nil || s.bytes > maxVolatile || s.stuckLocked() {
 		s.mu.Unlock()
 		return false
 	}
@@ -57,6 +58,12 @@ func (s *Session) SendVolatile(messages ...*Message) bool {
 func (s *Session) Flush() {
 	s.mu.Lock()
 	s.flushLocked()
+}
+
+// stuckLocked reports whether the peer has taken no more for a while. A connection that can only be written to by waiting
+// for it has a waiting writer now and then; that alone means nothing.
+func (s *Session) stuckLocked() bool {
+	return s.stuckAt != 0 && s.server.wheel.tick()-s.stuckAt > 1
 }
 
 func totalLen(messages []*Message) (n int) {
@@ -109,14 +116,18 @@ func (s *Session) flushLocked() {
 
 // writeLocked writes until the queue is empty. The caller has raised writing; mu is released.
 func (s *Session) writeLocked() {
-	for s.queue != nil || s.pong != nil {
+	for turn := 0; s.queue != nil || s.pong != nil; turn++ {
 		ws, b := s.ws, s.nextLocked()
 		s.mu.Unlock()
+		if turn == maxTurns && s.server.tasks.begin() { // others send as fast as this one writes
+			go s.writeOn(ws, b)
+			return
+		}
 		size, packets, err := b.try(ws.link)
 		s.mu.Lock()
 		s.writtenLocked(size, packets)
 		if err == errNoRoom {
-			s.stuck = true
+			s.stuckAt = s.server.wheel.tick()
 			s.mu.Unlock()
 			if s.server.tasks.begin() {
 				go s.writeOn(ws, b)
@@ -179,6 +190,9 @@ func (s *Session) writeOn(ws *socket, b *batch) {
 		for more := len(b.rest) > 0 || b.fill(); more; more = b.fill() {
 			err := ws.link.write(b.rest, patience)
 			s.mu.Lock()
+			if s.stuckAt != 0 {
+				s.stuckAt = s.server.wheel.tick()
+			}
 			s.writtenLocked(b.size, b.packets)
 			if err != nil {
 				b.free()
@@ -191,7 +205,7 @@ func (s *Session) writeOn(ws *socket, b *batch) {
 		s.mu.Lock()
 		if s.queue == nil && s.pong == nil {
 			ws.link.calm()
-			s.stuck = false
+			s.stuckAt = 0
 			s.wroteAll()
 			return
 		}
@@ -221,7 +235,7 @@ func (s *Session) wroteAll() {
 
 // writeFailed lowers writing and releases mu.
 func (s *Session) writeFailed(ws *socket, err error) {
-	s.writing, s.stuck = false, false
+	s.writing, s.stuckAt = false, 0
 	s.mu.Unlock()
 	reason := ReasonTransportClose
 	if errors.Is(err, os.ErrDeadlineExceeded) {

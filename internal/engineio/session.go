@@ -46,7 +46,7 @@ type Session struct {
 	bytes   int      // of messages accepted and not yet written
 	packets int      // their number
 	writing bool     // somebody is writing the queue out; nobody else may
-	stuck   bool     // and waits for the peer
+	stuckAt uint32   // tick since when a writer waits for the peer, 0 if none does
 	corked  bool     // something waits for Flush
 	guarded bool     // the server's corks know the session
 

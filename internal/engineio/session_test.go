@@ -401,11 +401,25 @@ func TestVolatile(t *testing.T) {
 		}
 		c.want("it arrives", "4now")
 		s.Send(false, NewText([]byte("corked")))
-		if s.SendVolatile(NewText([]byte("behind"))) {
-			t.Error("queued behind others")
+		if !s.SendVolatile(NewText([]byte("behind"))) {
+			t.Error("dropped although the peer reads")
 		}
-		c.want("only what was kept", "4corked")
-		c.wantIdle("nothing else", time.Second)
+		c.want("in order", "4corked", "4behind")
+
+		conn := h.dialWebSocket("")
+		defer conn.Close()
+		conn.Read(make([]byte, 200))
+		s = h.last().session
+		s.Send(true, NewText([]byte("not read")))
+		time.Sleep(time.Second)
+		if s.SendVolatile(NewText([]byte("x"))) {
+			t.Error("taken although the peer reads nothing")
+		}
+		conn.Read(make([]byte, 200))
+		synctest.Wait()
+		if !s.SendVolatile(NewText([]byte("y"))) {
+			t.Error("dropped although the peer reads again")
+		}
 	})
 }
 
