@@ -307,8 +307,7 @@ func unsent(err error) error {
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
-// parseAck reads the log's answer without the cost of a JSON decoder: {"stream":"EVT_0", "seq":7,"duplicate": true}. It
-// returns 0 for anything else.
+// parseAck reads the log's answer, {"stream":"EVT_0","seq":7,"duplicate":true}. It returns 0 for anything else.
 func parseAck(b []byte) (seq uint64, duplicate bool) {
 	var ack struct {
 		Seq       uint64

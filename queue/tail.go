@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -36,9 +35,7 @@ func (b *Broker) openTail(ctx context.Context) (*source, error) {
 		case <-b.quit:
 		}
 	}, jetstream.PullMaxMessagesWithBytesLimit(4*tailEvents, 2*tailBytes), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
-		if !errors.Is(err, jetstream.ErrNoHeartbeat) || !b.isClosed() {
-			b.log.Warn("tail", "cause", err)
-		}
+		b.log.Warn("tail", "cause", err) // it starts again by itself, where it was
 	}))
 	if err != nil {
 		return nil, fmt.Errorf("tail: %w", err)

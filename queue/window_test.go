@@ -1,0 +1,151 @@
+package queue
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+// The window against a model that remembers everything.
+func TestWindowAgainstModel(t *testing.T) {
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		var log []uint64 // the topic's events: the log has others in between
+		for seq := uint64(0); len(log) < 60; {
+			seq += 1 + r.Uint64N(4)
+			log = append(log, seq)
+		}
+		var w window
+		acked := map[uint64]bool{}
+		tries := map[uint64]int{}
+		handed := 0
+		for range 400 {
+			switch op := r.IntN(10); {
+			case op < 4 && handed < len(log):
+				seq := log[handed]
+				attempt, a := w.admit(seq, time.Now())
+				if !acked[seq] && (a != admitted || attempt != tries[seq]+1) {
+					t.Fatalf("seed %d: %d admitted as %d, %v, want %d", seed, seq, attempt, a, tries[seq]+1)
+				}
+				handed++
+			case op < 7 && handed > 0:
+				seq := log[r.IntN(handed)]
+				if w.ack(seq) == acked[seq] {
+					t.Fatalf("seed %d: ack of %d", seed, seq)
+				}
+				acked[seq] = true
+			case op < 8 && handed > 0:
+				seq := log[r.IntN(handed)]
+				if w.failed(seq, time.Time{}) == acked[seq] {
+					t.Fatalf("seed %d: retry of %d", seed, seq)
+				}
+				if !acked[seq] {
+					tries[seq]++
+				}
+			case op == 8 && r.IntN(20) == 0:
+				upto := r.Uint64N(log[len(log)-1])
+				w.ackThrough(upto)
+				for _, seq := range log {
+					if seq <= upto {
+						acked[seq] = true
+					}
+				}
+			case op == 9 && r.IntN(5) == 0: // the next consumer starts again
+				handed, _ = slices.BinarySearch(log, w.floor+1)
+			}
+			for _, seq := range log {
+				if seq <= w.floor && !acked[seq] {
+					t.Fatalf("seed %d: floor %d is above %d, which is not acknowledged", seed, w.floor, seq)
+				}
+				if i, ok := w.find(seq); ok && w.entries[i].acked != acked[seq] {
+					t.Fatalf("seed %d: %d acked %v, want %v", seed, seq, w.entries[i].acked, acked[seq])
+				}
+			}
+			if len(w.entries) > 0 && w.entries[0].acked {
+				t.Fatalf("seed %d: floor does not move", seed)
+			}
+		}
+	}
+}
+
+// noEngine is as much of an engine as a cursor needs.
+type noEngine struct {
+	Engine
+	losses []Loss
+}
+
+func (e noEngine) Losses() []Loss { return e.losses }
+
+func TestTranslate(t *testing.T) {
+	b := &Broker{epoch: 9, engine: noEngine{losses: []Loss{{Epoch: 5, From: 50, To: 100}, {Epoch: 6, From: 1, To: 0}, {Epoch: 7, From: 20, To: 30}}}}
+	for _, c := range []struct {
+		from Offset
+		pos  uint64
+		gaps []Gap
+		ok   bool
+	}{
+		{Offset{9, 70}, 70, nil, true},
+		{Offset{7, 31}, 31, nil, true}, // above a hole
+		{Offset{7, 30}, 19, nil, true},
+		{Offset{7, 25}, 19, []Gap{{From: Offset{7, 25}, To: Offset{7, 30}}}, true},
+		{Offset{7, 3}, 3, []Gap{{From: Offset{7, 19}, To: Offset{7, 30}}}, true},
+		{Offset{6, 3}, 3, []Gap{{From: Offset{7, 19}, To: Offset{7, 30}}}, true},
+		{Offset{5, 100}, 49, nil, true},
+		{Offset{5, 60}, 49, []Gap{{From: Offset{5, 60}, To: Offset{5, 100}}}, true},
+		{Offset{5, 3}, 3, []Gap{{From: Offset{5, 49}, To: Offset{5, 100}}, {From: Offset{7, 19}, To: Offset{7, 30}}}, true},
+		{Offset{4, 3}, 3, nil, false},
+		{Offset{}, 0, nil, false},
+	} {
+		for i := range c.gaps {
+			c.gaps[i].Topic, c.gaps[i].Cause = "t", "loss"
+		}
+		pos, gaps, ok := b.translate("t", c.from)
+		if pos != c.pos && ok || !slices.Equal(gaps, c.gaps) || ok != c.ok {
+			t.Errorf("%v: %d, %+v, %v, want %d, %+v, %v", c.from, pos, gaps, ok, c.pos, c.gaps, c.ok)
+		}
+	}
+}
+
+func FuzzEnvelope(f *testing.F) {
+	for _, m := range []Message{
+		{Topic: "t", Event: "e"},
+		{Topic: "t", ID: "id", Event: "e", Args: []byte(`[1]`), Attachments: [][]byte{{}, {1, 2}}},
+	} {
+		f.Add(m.appendEnvelope(nil))
+	}
+	f.Add([]byte{1, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, err := decodeEnvelope(b)
+		if err != nil {
+			return
+		}
+		m := Message{Topic: e.Topic, ID: e.ID, Event: e.Name, Args: e.Args, Attachments: e.Attachments}
+		again := m.appendEnvelope(nil)
+		if len(again) > m.envelopeSize() {
+			t.Errorf("%d bytes, at most %d said", len(again), m.envelopeSize())
+		}
+		if second, err := decodeEnvelope(again); err != nil || !bytes.Equal(second.Args, e.Args) || second.Topic != e.Topic {
+			t.Errorf("%q: %v", again, err)
+		}
+	})
+}
+
+func FuzzCursor(f *testing.F) {
+	b := &Broker{epoch: 9, engine: noEngine{losses: []Loss{{Epoch: 7, From: 5, To: 8}}}}
+	q := b.newQueue("t", "n")
+	q.window = window{floor: 3, entries: []entry{{seq: 5, tries: 2}, {seq: 9, acked: true}, {seq: 1000, tries: 1}}}
+	f.Add(q.appendCursorLocked(nil))
+	f.Add(b.newQueue("t", "n").appendCursorLocked(nil))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		q := b.newQueue("t", "n")
+		if q.restore(data) != nil {
+			return
+		}
+		again := b.newQueue("t", "n")
+		if err := again.restore(q.appendCursorLocked(nil)); err != nil || again.window.floor != q.window.floor || !slices.Equal(again.window.entries, q.window.entries) {
+			t.Errorf("%+v, then %+v, %v", q.window, again.window, err)
+		}
+	})
+}
