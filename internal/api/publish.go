@@ -1,0 +1,124 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"unicode/utf8"
+
+	"github.com/holdpost/holdpost/queue"
+)
+
+type published struct {
+	Topic     string `json:"topic"`
+	Offset    string `json:"offset"`
+	ID        string `json:"id"`
+	Duplicate bool   `json:"duplicate"`
+}
+
+func (a *api) publish(w http.ResponseWriter, r *http.Request) {
+	// Nothing but JSON: a form of a foreign page can't have this type.
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
+		fail(w, problem{Status: http.StatusUnsupportedMediaType, Code: "unsupported_type", Detail: "send application/json"})
+		return
+	}
+	if r.Header.Get("Content-Encoding") != "" {
+		fail(w, problem{Status: http.StatusUnsupportedMediaType, Code: "unsupported_type", Detail: "send the body without a content encoding"})
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			fail(w, problem{Status: http.StatusRequestEntityTooLarge, Code: "too_large", Detail: fmt.Sprintf("the body is larger than %d bytes", maxBody)})
+		}
+		return // else the client went away
+	}
+	m, err := decodeMessage(body)
+	if err != nil {
+		fail(w, problem{Status: http.StatusBadRequest, Code: "invalid_request", Detail: err.Error()})
+		return
+	}
+	p, err := a.broker.Publish(r.Context(), m)
+	if err != nil {
+		a.refuse(w, r, err)
+		return
+	}
+	reply(w, published{p.Topic, p.Offset.String(), p.ID, p.Duplicate})
+}
+
+// decodeMessage reads a publish strictly: a member twice, or one that nobody knows, is more likely a mistake than meant.
+func decodeMessage(body []byte) (queue.Message, error) {
+	var m queue.Message
+	if !utf8.Valid(body) {
+		return m, errors.New("the body is not UTF-8")
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return m, errors.New("the body is not a JSON object")
+	}
+	seen := make(map[string]bool, 4)
+	for d.More() {
+		t, err := d.Token()
+		if err != nil {
+			return m, fmt.Errorf("invalid JSON: %w", err)
+		}
+		name, _ := t.(string)
+		if seen[name] {
+			return m, fmt.Errorf("member %q stands there twice", name)
+		}
+		seen[name] = true
+		if err := decodeMember(d, name, &m); err != nil {
+			return m, err
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return m, errors.New("invalid JSON: the object has no end")
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return m, errors.New("there is something after the object")
+	}
+	for _, name := range []string{"topic", "event"} {
+		if !seen[name] {
+			return m, fmt.Errorf("member %q is missing", name)
+		}
+	}
+	return m, nil
+}
+
+func decodeMember(d *json.Decoder, name string, m *queue.Message) error {
+	text := func(into *string) error {
+		var v any
+		if err := d.Decode(&v); err != nil {
+			return fmt.Errorf("member %q: %w", name, err)
+		}
+		s, ok := v.(string)
+		if !ok {
+			return fmt.Errorf("member %q is not a string", name)
+		}
+		*into = s
+		return nil
+	}
+	switch name {
+	case "topic":
+		return text(&m.Topic)
+	case "event":
+		return text(&m.Event)
+	case "id":
+		return text(&m.ID)
+	case "args":
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			return fmt.Errorf("member %q: %w", name, err)
+		}
+		if raw[0] != '[' {
+			return fmt.Errorf("member %q is not an array", name)
+		}
+		m.Args = raw
+		return nil
+	}
+	return fmt.Errorf("member %q is unknown: there are topic, event, args and id", name)
+}
