@@ -64,12 +64,16 @@ type checker struct {
 	stream, next int
 	bytes        int
 	wrong        error
-	closed       bool
 }
+
+const anyStream = -1 // whichever the first message is of
 
 func (c *checker) Message(op frame.Opcode, payload []byte) error {
 	if op == frame.Text {
 		return nil // the open packet, a ping
+	}
+	if c.stream == anyStream && len(payload) >= 4 {
+		c.stream = int(binary.BigEndian.Uint32(payload))
 	}
 	if len(payload) < 12 || !bytes.Equal(payload, pattern(c.stream, c.next, len(payload))) ||
 		int(binary.BigEndian.Uint32(payload[8:])) != len(payload) {
@@ -81,10 +85,7 @@ func (c *checker) Message(op frame.Opcode, payload []byte) error {
 	return nil
 }
 
-func (c *checker) Control(op frame.Opcode, _ []byte) error {
-	c.closed = c.closed || op == frame.Close
-	return nil
-}
+func (c *checker) Control(frame.Opcode, []byte) error { return nil }
 
 // read reads until it has that many messages, or the end.
 func (c *checker) read(conn net.Conn, count int) error {
@@ -187,7 +188,7 @@ func TestCloseRaces(t *testing.T) {
 					conn.(*bufferedConn).Conn.(*net.TCPConn).SetLinger(0)
 					return
 				}
-				c := &anyStream{}
+				c := checker{stream: anyStream}
 				if err := c.read(conn, 1<<30); c.wrong != nil {
 					t.Errorf("%v (%v)", c.wrong, err)
 				}
@@ -201,34 +202,6 @@ func TestCloseRaces(t *testing.T) {
 	for _, r := range h.sessions {
 		eventually(t, "each is told once", func() bool { return len(r.reasons()) == 1 })
 	}
-}
-
-// anyStream is a checker that learns from the first message which stream it has.
-type anyStream struct{ checker }
-
-func (c *anyStream) Message(op frame.Opcode, payload []byte) error {
-	if op == frame.Binary && c.next == 0 && len(payload) >= 4 {
-		c.stream = int(binary.BigEndian.Uint32(payload))
-	}
-	return c.checker.Message(op, payload)
-}
-
-func (c *anyStream) read(conn net.Conn, count int) error {
-	r := frame.Reader{Limits: &frame.Limits{MaxMessage: 1 << 30, Client: true}}
-	defer r.Release()
-	buf := make([]byte, 16<<10)
-	for c.next < count {
-		n, err := conn.Read(buf)
-		if n > 0 {
-			if err := r.Feed(buf[:n], c); err != nil {
-				return err
-			}
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Echo with content checks over many connections at once, in pieces that fall anywhere.
