@@ -2,11 +2,13 @@ package engineio
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
@@ -376,4 +378,27 @@ func TestUpgradeOverTCP(t *testing.T) {
 			c.ended("closed", ReasonForcedClose)
 		})
 	}
+}
+
+// Over TLS there is no socket to ask, so that everything goes by way of the connection's own methods.
+func TestTLS(t *testing.T) {
+	h := newHost(t, Config{})
+	h.serve = echo
+	server := httptest.NewTLSServer(h.srv)
+	defer server.Close()
+	h.dial = func() (net.Conn, error) {
+		return tls.Dial("tcp", server.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true})
+	}
+	c := h.connect(WebSocket)
+	for _, n := range []int{10, 511, 512, 513, 40_000, 500_000} {
+		text := strings.Repeat("x", n)
+		c.send("4" + text)
+		c.want("echo", "4"+text)
+	}
+	if !c.record().session.Secure() {
+		t.Error("not secure")
+	}
+	c.sendBad("abc")
+	c.want("the close frame arrives", "close 1005")
+	c.ended("unknown packet", ReasonParseError)
 }
