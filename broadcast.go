@@ -1,0 +1,129 @@
+package holdpost
+
+import (
+	"context"
+	"slices"
+	"sync"
+)
+
+// Broadcast says which sockets of a namespace an event goes to. It is an immutable value: every method returns a copy, so
+// one may be kept and refined by several goroutines. The zero value goes to nobody.
+type Broadcast struct {
+	ns       *Namespace
+	rooms    []string // none: all sockets
+	except   []string
+	sender   *Socket // left out
+	volatile bool
+	local    bool
+}
+
+// To returns b limited to the sockets in any of these rooms, besides those of earlier calls. A socket's id is a room with
+// only that socket. A socket in several of the rooms gets the event once.
+func (b Broadcast) To(rooms ...string) Broadcast {
+	b.rooms = slices.Concat(b.rooms, rooms)
+	return b
+}
+
+// Except returns b without the sockets in any of these rooms.
+func (b Broadcast) Except(rooms ...string) Broadcast {
+	b.except = slices.Concat(b.except, rooms)
+	return b
+}
+
+// Local returns b limited to this node.
+func (b Broadcast) Local() Broadcast {
+	b.local = true
+	return b
+}
+
+// Volatile returns b for events that a socket may miss: one that cannot take the event right now is left out.
+func (b Broadcast) Volatile() Broadcast {
+	b.volatile = true
+	return b
+}
+
+// Emit emits an event to the sockets of b. It encodes the event once, never waits for a peer, and succeeds with a context
+// that is done. The error is that of [Prepare].
+func (b Broadcast) Emit(_ context.Context, event string, args ...any) error {
+	p, err := Prepare(event, args...)
+	if err != nil {
+		return err
+	}
+	b.EmitPrepared(p)
+	return nil
+}
+
+// EmitPrepared is Emit for an event that is encoded already.
+func (b Broadcast) EmitPrepared(p *Prepared) {
+	if b.ns == nil {
+		return
+	}
+	buf := targetBuffers.Get().(*[]*Socket)
+	targets := b.appendTargets((*buf)[:0])
+	if len(targets) > 0 {
+		messages := p.messages(b.ns.name)
+		for _, s := range targets {
+			if b.volatile {
+				s.conn.session.SendVolatile(messages...)
+			} else {
+				s.conn.session.Send(true, messages...)
+			}
+		}
+	}
+	clear(targets)
+	*buf = targets[:0]
+	targetBuffers.Put(buf)
+}
+
+var targetBuffers = sync.Pool{New: func() any { return new([]*Socket) }}
+
+// appendTargets appends the connected sockets that b means, each once.
+func (b Broadcast) appendTargets(dst []*Socket) []*Socket {
+	if b.ns == nil {
+		return dst
+	}
+	start := len(dst)
+	switch len(b.rooms) {
+	case 0:
+		dst = b.ns.appendSockets(dst)
+	case 1:
+		dst = b.ns.appendRoom(dst, b.rooms[0])
+	default:
+		for _, room := range b.rooms {
+			dst = b.ns.appendRoom(dst, room)
+		}
+		dst = unique(dst, start)
+	}
+	if b.sender == nil && len(b.except) == 0 {
+		return dst
+	}
+	var except map[*Socket]struct{}
+	if len(b.except) > 0 {
+		except = make(map[*Socket]struct{})
+		for _, room := range b.except {
+			for _, s := range b.ns.appendRoom(nil, room) {
+				except[s] = struct{}{}
+			}
+		}
+	}
+	kept := dst[:start]
+	for _, s := range dst[start:] {
+		if _, out := except[s]; !out && s != b.sender {
+			kept = append(kept, s)
+		}
+	}
+	clear(dst[len(kept):])
+	return kept
+}
+
+func unique(sockets []*Socket, start int) []*Socket {
+	seen := make(map[*Socket]struct{}, len(sockets)-start)
+	kept := sockets[:start]
+	for _, s := range sockets[start:] {
+		if _, dup := seen[s]; !dup {
+			seen[s] = struct{}{}
+			kept = append(kept, s)
+		}
+	}
+	return kept
+}

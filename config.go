@@ -1,0 +1,138 @@
+package holdpost
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/holdpost/holdpost/internal/engineio"
+	"github.com/holdpost/holdpost/internal/packet"
+)
+
+// Config says how a [Server] behaves. The zero value and nil mean Socket.IO's own defaults and the limits named here.
+// In every field 0 means the default; where it says so, a negative value switches the thing off. A Config is copied by
+// [NewServer]; changing it later has no effect.
+type Config struct {
+	// Path is the URL path that clients connect to. Default "/socket.io/". It matches exactly, with or without its
+	// trailing slash.
+	Path string
+	// Transports lists what is served: "polling", "websocket". Default both.
+	Transports []string
+	// PingInterval is the time between two heartbeats. Default 25 s (Engine.IO v4, heartbeat).
+	PingInterval time.Duration
+	// PingTimeout is the time in which a client must answer a heartbeat. Default 20 s.
+	PingTimeout time.Duration
+	// UpgradeTimeout bounds the change from polling to WebSocket. Default 10 s.
+	UpgradeTimeout time.Duration
+	// ConnectTimeout is the time in which a connection must join its first namespace. Default 45 s; negative: no limit.
+	ConnectTimeout time.Duration
+	// WriteTimeout is the time that a write to a peer may stand still. Default 10 s.
+	WriteTimeout time.Duration
+
+	// Origins lists the web origins that may connect, over every transport: "https://example.com",
+	// "https://*.example.com" (exactly one label), "http://localhost:*" (any port), or "*". Default: pages of the host
+	// that the request names. Requests without an Origin header (not from a browser) are always let through.
+	Origins []string
+	// AllowRequest may refuse a handshake; its error's text reaches the client (403, code 4). nil allows all.
+	AllowRequest func(r *http.Request) error
+	// KeepHeaders names the request headers that a handshake keeps for the lifetime of its connection. Default
+	// Authorization, Cookie, Origin, User-Agent and X-Forwarded-For. Each header kept costs memory.
+	KeepHeaders []string
+	// PrivateID adds a private session id ("pid") to the CONNECT reply. A client that has one brings the offset of the
+	// last event that it saw in its next handshake ("offset" in [Handshake.Auth]).
+	PrivateID bool
+
+	// MaxPayload bounds what a client may send at once, in bytes: a POST body, a WebSocket message. Default 1,000,000.
+	MaxPayload int
+	// MaxAttachments bounds the binary values of one event. Default 10.
+	MaxAttachments int
+	// MaxNameBytes bounds the names of namespaces, events and rooms, in bytes. Default 255.
+	MaxNameBytes int
+	// MaxAuthBytes bounds the auth object of a CONNECT, in bytes. Default 65,536.
+	MaxAuthBytes int
+	// MaxDepth bounds the nesting of arguments. Default 64.
+	MaxDepth int
+	// MaxValues bounds the number of JSON values in one event. Default 100,000.
+	MaxValues int
+	// AttachmentTimeout is the time in which all attachments of an event must arrive. Default 10 s.
+	AttachmentTimeout time.Duration
+	// MaxNamespaces bounds the namespaces of one connection, joined or waiting at a gate. Default 32.
+	MaxNamespaces int
+	// MaxRooms bounds the rooms of one socket. Default 512.
+	MaxRooms int
+	// MaxPendingAcks bounds the acks that one socket owes us. Default 1,024.
+	MaxPendingAcks int
+	// MaxInboundEvents and MaxInboundBytes bound what waits for the handlers of one socket. Defaults 10,000 and 4 MiB.
+	MaxInboundEvents int
+	MaxInboundBytes  int
+	// QueueBytes and QueuePackets bound what waits for one connection to take it. Defaults 4 MiB and 4,096.
+	QueueBytes   int
+	QueuePackets int
+
+	// Logger takes what the server handled itself: panics, refused handshakes (debug). Default [slog.Default].
+	Logger *slog.Logger
+}
+
+// withDefaults returns a copy of c, or of the zero Config, in which every field has its effective value.
+func (c *Config) withDefaults() Config {
+	var v Config
+	if c != nil {
+		v = *c
+	}
+	orDefault(&v.Path, "/socket.io/")
+	orDefault(&v.ConnectTimeout, 45*time.Second)
+	orDefault(&v.MaxAttachments, packet.DefaultLimits.Attachments)
+	orDefault(&v.MaxNameBytes, packet.DefaultLimits.Name)
+	orDefault(&v.MaxAuthBytes, packet.DefaultLimits.AuthBytes)
+	orDefault(&v.MaxDepth, packet.DefaultLimits.Depth)
+	orDefault(&v.MaxValues, packet.DefaultLimits.Values)
+	orDefault(&v.MaxPayload, 1_000_000)
+	orDefault(&v.AttachmentTimeout, 10*time.Second)
+	orDefault(&v.MaxNamespaces, 32)
+	orDefault(&v.MaxRooms, 512)
+	orDefault(&v.MaxPendingAcks, 1024)
+	orDefault(&v.MaxInboundEvents, 10_000)
+	orDefault(&v.MaxInboundBytes, 4<<20)
+	if v.Logger == nil {
+		v.Logger = slog.Default()
+	}
+	return v
+}
+
+func orDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (c *Config) limits() packet.Limits {
+	return packet.Limits{
+		Attachments: c.MaxAttachments,
+		Namespace:   c.MaxNameBytes,
+		Name:        c.MaxNameBytes,
+		Depth:       c.MaxDepth,
+		Values:      c.MaxValues,
+		AuthBytes:   c.MaxAuthBytes,
+		TotalBytes:  2 * c.MaxPayload,
+	}
+}
+
+func (c *Config) engine(origins *originList, open func(*engineio.Session) engineio.Handler) engineio.Config {
+	return engineio.Config{
+		Path:           c.Path,
+		Transports:     c.Transports,
+		PingInterval:   c.PingInterval,
+		PingTimeout:    c.PingTimeout,
+		UpgradeTimeout: c.UpgradeTimeout,
+		WriteTimeout:   c.WriteTimeout,
+		MaxPayload:     c.MaxPayload,
+		QueueBytes:     c.QueueBytes,
+		QueuePackets:   c.QueuePackets,
+		KeepHeaders:    c.KeepHeaders,
+		CheckOrigin:    origins.allow,
+		AllowRequest:   c.AllowRequest,
+		Logger:         c.Logger,
+		Open:           open,
+	}
+}

@@ -1,0 +1,339 @@
+package holdpost
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/holdpost/holdpost/internal/engineio"
+	"github.com/holdpost/holdpost/internal/packet"
+)
+
+// leftGrace is how long packets for a namespace that was just left are ignored instead of punished: they may have crossed
+// the packet that ended it.
+const leftGrace = 10 * time.Second
+
+// conn is one connection: an Engine.IO session and its sockets. The session calls Message, Batch and Closed, one at a
+// time.
+type conn struct {
+	// Static after construction.
+	srv     *Server
+	session *engineio.Session
+
+	// Owned by the reader.
+	decoder packet.Decoder
+	dirty   []*Socket // have events, but no goroutine yet that handles them
+
+	mu      sync.Mutex // guards the fields below
+	closed  bool
+	sockets []*Socket // joined or at a gate; few, so that a search beats a map
+	left    []leftNamespace
+}
+
+type leftNamespace struct {
+	name string
+	at   time.Time
+}
+
+// errWrongState closes a connection for a packet that is valid, but not now.
+var errWrongState = errors.New("packet in the wrong state")
+
+func (srv *Server) open(session *engineio.Session) engineio.Handler {
+	c := &conn{srv: srv, session: session, decoder: packet.NewDecoder(&srv.limits)}
+	if srv.config.ConnectTimeout > 0 {
+		session.Deadline(srv.config.ConnectTimeout, func() { session.Close(engineio.Reason(ReasonForcedServer)) })
+	}
+	return c
+}
+
+// Message takes one Engine.IO message. data is reused by the session once it returns.
+func (c *conn) Message(data []byte, binary bool) error {
+	err := c.message(data, binary)
+	if errors.Is(err, errWrongState) {
+		c.session.Close(engineio.Reason(ReasonForcedServer))
+		return nil
+	}
+	return err
+}
+
+func (c *conn) message(data []byte, binary bool) error {
+	if !binary && c.strange(data) {
+		return errWrongState
+	}
+	var p packet.Packet
+	var complete bool
+	var err error
+	waited := c.decoder.Pending()
+	if binary {
+		p, complete, err = c.decoder.Binary(bytes.Clone(data))
+	} else {
+		p, complete, err = c.decoder.Text(bytes.Clone(data))
+	}
+	if err != nil {
+		return err
+	}
+	if !complete {
+		if !waited {
+			c.session.Deadline(c.srv.config.AttachmentTimeout, func() { c.session.Close(engineio.ReasonParseError) })
+		}
+		return nil
+	}
+	if waited {
+		c.session.Deadline(0, nil)
+	}
+	switch p.Type {
+	case packet.Connect:
+		c.session.Renew()
+		return c.connect(&p)
+	case packet.Event, packet.BinaryEvent, packet.Ack, packet.BinaryAck, packet.Disconnect:
+		return c.packet(&p, len(data))
+	}
+	return errWrongState // CONNECT_ERROR is the server's to send
+}
+
+// strange reports a packet of a client that has joined nothing and does not try to: nothing of it is decoded or kept.
+func (c *conn) strange(data []byte) bool {
+	if len(data) > 0 && data[0] == '0'+byte(packet.Connect) {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.sockets) == 0 && len(c.left) == 0
+}
+
+// Batch starts the handlers of the sockets that got events in this read: all at once, so that they see them as one batch.
+func (c *conn) Batch() {
+	for _, s := range c.dirty {
+		s.start()
+	}
+	clear(c.dirty)
+	c.dirty = c.dirty[:0]
+}
+
+// Closed ends all sockets of the connection.
+func (c *conn) Closed(r engineio.Reason, _ error) {
+	c.Batch()
+	c.mu.Lock()
+	c.closed = true
+	sockets := c.sockets
+	c.sockets = nil
+	c.mu.Unlock()
+	for _, s := range sockets {
+		s.close(Reason(r))
+	}
+}
+
+// connect begins to let a client into a namespace (Socket.IO protocol v5, CONNECT). The gates run on the socket's own
+// goroutine.
+func (c *conn) connect(p *packet.Packet) error {
+	ns := c.srv.lookup(p.Namespace)
+	if ns == nil {
+		c.sendConnectError(p.Namespace, &ConnectError{Message: "Invalid namespace"})
+		return nil
+	}
+	s := &Socket{ns: ns, conn: c, id: newID()}
+	if len(p.Data) > 0 {
+		s.auth = p.Data
+	}
+	c.mu.Lock()
+	switch {
+	case c.closed:
+		c.mu.Unlock()
+		return nil
+	case c.find(p.Namespace) != nil:
+		c.mu.Unlock()
+		return errWrongState
+	case len(c.sockets) >= c.srv.config.MaxNamespaces:
+		c.mu.Unlock()
+		c.sendConnectError(p.Namespace, &ConnectError{Message: "Too many namespaces"})
+		return nil
+	}
+	c.sockets = append(c.sockets, s)
+	c.mu.Unlock()
+	s.push(inbound{kind: inboundConnect})
+	return nil
+}
+
+// admit passes a socket through the gates and into its namespace, or refuses it.
+func (c *conn) admit(s *Socket) {
+	h := s.ns.hook.Load()
+	for _, gate := range h.gates {
+		var err error
+		if s.guard("gate", func() { err = gate(s.Context(), s) }) {
+			err = errors.New("internal error")
+		}
+		if err != nil {
+			c.refuse(s, err)
+			return
+		}
+	}
+	// The reply is queued before broadcasts can reach the socket, and written after: the client finds all that comes
+	// behind it.
+	c.session.Send(false, c.connectReply(s))
+	if !s.enter() {
+		return
+	}
+	c.session.Deadline(0, nil)
+	c.session.Flush()
+	for _, f := range h.connect {
+		var err error
+		panicked := s.guard("connection", func() { err = f(s.Context(), s) })
+		if err != nil {
+			s.logUnanswered("connection", err)
+		}
+		if panicked {
+			c.leave(s, ReasonPanic, true)
+		} else if err != nil {
+			c.leave(s, ReasonServerDisconnect, true)
+		}
+	}
+}
+
+func (c *conn) connectReply(s *Socket) *engineio.Message {
+	payload := make([]byte, 0, 64)
+	payload = append(payload, `{"sid":"`...)
+	payload = append(payload, s.id...)
+	if c.srv.config.PrivateID {
+		payload = append(payload, `","pid":"`...)
+		payload = append(payload, newID()...)
+	}
+	payload = append(payload, `"}`...)
+	return engineio.FinishText(packet.AppendConnect(engineio.TextBuffer(len(payload)+len(s.ns.name)+4), s.ns.name, payload))
+}
+
+// refuse answers a CONNECT with a CONNECT_ERROR. The connection stays, and the client may try again.
+func (c *conn) refuse(s *Socket, err error) {
+	c.mu.Lock()
+	c.forget(s)
+	c.mu.Unlock()
+	s.close(ReasonServerDisconnect)
+	refusal, ok := errors.AsType[*ConnectError](err)
+	if !ok {
+		refusal = &ConnectError{Message: err.Error()}
+	}
+	c.sendConnectError(s.ns.name, refusal)
+}
+
+func (c *conn) sendConnectError(namespace string, refusal *ConnectError) {
+	payload, err := json.Marshal(refusal)
+	if err != nil {
+		c.srv.config.Logger.Warn("gate refused with data that is no JSON", "namespace", namespace, "error", err)
+		payload, _ = json.Marshal(&ConnectError{Message: refusal.Message}) // a string always marshals
+	}
+	buf := engineio.TextBuffer(len(payload) + len(namespace) + 4)
+	c.session.Send(true, engineio.FinishText(packet.AppendConnectError(buf, namespace, payload)))
+}
+
+// packet takes an event, an ack or a DISCONNECT for a socket of the connection.
+func (c *conn) packet(p *packet.Packet, size int) error {
+	c.mu.Lock()
+	s := c.find(p.Namespace)
+	if s == nil || !s.connected.Load() {
+		defer c.mu.Unlock()
+		if c.closed || s == nil && c.leftLately(p.Namespace) {
+			return nil
+		}
+		return errWrongState
+	}
+	c.mu.Unlock()
+	switch p.Type {
+	case packet.Ack, packet.BinaryAck:
+		s.resolveAck(p)
+	case packet.Disconnect:
+		c.leave(s, ReasonClientDisconnect, false)
+	default:
+		return c.event(s, p, size)
+	}
+	return nil
+}
+
+func (c *conn) event(s *Socket, p *packet.Packet, size int) error {
+	for _, b := range p.Attachments {
+		size += len(b)
+	}
+	limits := &c.srv.config
+	if s.inBytes.Add(int64(size)) > int64(limits.MaxInboundBytes) || s.inEvents.Add(1) > int64(limits.MaxInboundEvents) {
+		c.session.Abort(engineio.Reason(ReasonOverrun))
+		return nil
+	}
+	if s.in.Push(inbound{kind: inboundEvents, event: &inboundEvent{*p, size}}) {
+		c.dirty = append(c.dirty, s)
+	}
+	return nil
+}
+
+// leave takes a socket out of the connection, which stays. With tell the client is sent a DISCONNECT.
+func (c *conn) leave(s *Socket, reason Reason, tell bool) {
+	c.mu.Lock()
+	if !c.forget(s) {
+		c.mu.Unlock()
+		return
+	}
+	now := time.Now()
+	c.left = slices.DeleteFunc(c.left, func(l leftNamespace) bool { return now.Sub(l.at) > leftGrace })
+	c.left = append(c.left, leftNamespace{s.ns.name, now})
+	c.mu.Unlock()
+	if tell {
+		c.session.Send(true, disconnectMessage(s.ns.name))
+	}
+	s.close(reason)
+}
+
+// disconnectAll ends all sockets and then the connection.
+func (c *conn) disconnectAll() {
+	c.mu.Lock()
+	sockets := slices.Clone(c.sockets)
+	c.mu.Unlock()
+	for _, s := range sockets {
+		c.leave(s, ReasonServerDisconnect, true)
+	}
+	c.session.Close(engineio.ReasonForcedClose)
+}
+
+func disconnectMessage(namespace string) *engineio.Message {
+	return engineio.FinishText(packet.AppendDisconnect(engineio.TextBuffer(len(namespace)+4), namespace))
+}
+
+// find returns the socket of a namespace. c.mu is held.
+func (c *conn) find(namespace string) *Socket {
+	for _, s := range c.sockets {
+		if s.ns.name == namespace {
+			return s
+		}
+	}
+	return nil
+}
+
+// forget drops a socket and reports whether it was there. c.mu is held.
+func (c *conn) forget(s *Socket) bool {
+	i := slices.Index(c.sockets, s)
+	if i < 0 {
+		return false
+	}
+	c.sockets = slices.Delete(c.sockets, i, i+1)
+	return true
+}
+
+// leftLately reports whether the namespace was left within leftGrace. c.mu is held.
+func (c *conn) leftLately(namespace string) bool {
+	return slices.ContainsFunc(c.left, func(l leftNamespace) bool {
+		return l.name == namespace && time.Since(l.at) <= leftGrace
+	})
+}
+
+// newID returns 120 random bits in the form of Socket.IO's own ids.
+func newID() string {
+	var b [15]byte
+	rand.Read(b[:]) // never fails
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+var _ interface {
+	Emitter
+	AckEmitter
+} = (*Socket)(nil)

@@ -1,0 +1,163 @@
+package holdpost
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+
+	"github.com/holdpost/holdpost/internal/packet"
+)
+
+// inbound is one thing that a socket's handlers have yet to see.
+type inbound struct {
+	kind  inboundKind
+	event *inboundEvent
+}
+
+type inboundKind uint8
+
+const (
+	inboundConnect inboundKind = iota // pass the gates, run the connection handlers
+	inboundEvents
+	inboundDisconnect
+)
+
+type inboundEvent struct {
+	packet packet.Packet
+	size   int
+}
+
+// push queues an item and starts the goroutine that handles it if none is running. The reader queues events without
+// starting it until it has handed over all that it read; see conn.Batch.
+func (s *Socket) push(item inbound) {
+	if s.in.Push(item) {
+		s.start()
+	}
+}
+
+// start runs the socket's handlers on a goroutine that ends when nothing is left to handle. Server.Shutdown waits for it.
+func (s *Socket) start() {
+	srv := s.ns.srv
+	srv.handlers.Add(1)
+	go func() {
+		defer srv.handlers.Done()
+		s.in.Run(s.handle)
+	}()
+}
+
+// handle runs the handlers for a batch. Answers to several events leave in one write.
+func (s *Socket) handle(batch []inbound) {
+	flush := len(batch) == 1
+	for i := range batch {
+		item := &batch[i]
+		switch item.kind {
+		case inboundConnect:
+			s.conn.admit(s)
+		case inboundEvents:
+			s.inBytes.Add(int64(-item.event.size))
+			s.inEvents.Add(-1)
+			s.handleEvent(&item.event.packet, flush)
+		case inboundDisconnect:
+			s.handleDisconnect()
+		}
+	}
+	if !flush {
+		s.conn.session.Flush()
+	}
+}
+
+func (s *Socket) handleEvent(p *packet.Packet, flush bool) {
+	args := Args{p.Args[1:], p.Attachments}
+	handlers := s.handlersFor(p.Name)
+	var reply []any
+	var err error
+	if len(handlers) == 0 {
+		err = &Error{Code: CodeUnknownEvent, Message: "nobody handles this event"}
+	}
+	for i, h := range handlers {
+		r, e := s.call(*h, p.Name, args)
+		if i == 0 {
+			reply, err = r, e
+		} else if e != nil {
+			s.logUnanswered(p.Name, e)
+		}
+	}
+	s.answer(p, reply, err, flush)
+	if errors.Is(err, errPanic) {
+		s.conn.leave(s, ReasonPanic, true)
+	}
+}
+
+// errPanic stands in for the result of a handler that panicked.
+var errPanic = errors.New("handler panicked")
+
+func (s *Socket) call(h Handler, event string, args Args) (reply []any, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.logPanic(event, v)
+			reply, err = nil, errPanic
+		}
+	}()
+	return h(s.Context(), s, args)
+}
+
+// answer sends what a handler returned to the client that asked for an ack.
+func (s *Socket) answer(p *packet.Packet, reply []any, err error, flush bool) {
+	var raw, attachments [][]byte
+	if err == nil {
+		if raw, attachments, err = marshalArgs(reply); err != nil {
+			s.logUnanswered(p.Name, err)
+		}
+	}
+	if err != nil {
+		visible, logged := peerError(err)
+		if logged && !errors.Is(err, errPanic) || p.ID < 0 {
+			s.logUnanswered(p.Name, err)
+		}
+		raw, attachments = [][]byte{marshalError(visible)}, nil
+	}
+	if p.ID >= 0 {
+		s.conn.session.Send(flush, ackMessages(s.ns.name, p.ID, raw, attachments)...)
+	}
+}
+
+func (s *Socket) handleDisconnect() {
+	s.mu.Lock()
+	reason := s.reason
+	s.mu.Unlock()
+	for _, f := range s.ns.disconnectHandlers() {
+		s.guard("disconnect", func() { f(s, reason) })
+	}
+	s.mu.Lock()
+	s.rooms, s.listeners = nil, nil
+	s.mu.Unlock()
+}
+
+// guard runs f and recovers its panic, which it reports.
+func (s *Socket) guard(what string, f func()) (panicked bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.logPanic(what, v)
+			panicked = true
+		}
+	}()
+	f()
+	return false
+}
+
+func (s *Socket) logPanic(event string, v any) {
+	s.ns.srv.config.Logger.Error("handler panicked", "namespace", s.ns.name, "socket", s.id, "event", event,
+		"panic", v, "stack", string(debug.Stack()))
+}
+
+// logUnanswered logs an error that its peer does not see in full.
+func (s *Socket) logUnanswered(event string, err error) {
+	if _, ended := errors.AsType[*DisconnectError](err); ended || errors.Is(err, context.Canceled) {
+		return
+	}
+	log := s.ns.srv.config.Logger.Warn
+	if _, coded := errors.AsType[*Error](err); coded {
+		log = s.ns.srv.config.Logger.Debug // the client's mistake, not ours
+	}
+	log("handler returned an error", "namespace", s.ns.name, "socket", s.id, "event", event, "error", err)
+}

@@ -1,0 +1,62 @@
+// Package holdpost is a Socket.IO server: an [http.Handler] that the official Socket.IO clients connect to unmodified,
+// over WebSocket and HTTP long-polling.
+//
+// # Nouns
+//
+// A [Server] speaks the protocol. It has namespaces; a [Namespace] has gates, handlers and sockets; a [Socket] is one
+// client in one namespace and may be in rooms; a [Broadcast] is a value that says which sockets an event goes to. Events
+// are names with arguments; [Event] and [Call] give them types.
+//
+// # Order
+//
+// The events of one socket reach its handlers one at a time, in the order in which the client sent them. The handlers of
+// two sockets run in parallel. A handler that is slow delays only its own socket: the connection is still read, its
+// heartbeat answered and its acks resolved. The connection handlers of a socket run before its first event and the
+// disconnect handlers after its last. What one goroutine emits to one socket arrives in that order.
+//
+// # Acks
+//
+// The reader of a connection resolves acks itself, so a handler may wait for an ack of its own socket. An ack that can no
+// longer come ends with a [DisconnectError]; a wait never outlives its context.
+//
+// A handler answers an ack with what it returns. An error is answered as an object {"error": {"code", "message"}}: an
+// [Error] with its own code and message, any other error with code "internal", its text going to the log and not to the
+// peer.
+//
+// # Delivery
+//
+// Emit delivers at most once: who is not there misses the event. Package queue keeps events and package delivery hands
+// them to sockets; this package does neither and imports neither.
+//
+// # Backpressure
+//
+// Nothing that is emitted ever blocks its sender. What a peer has not taken yet waits in a queue of the connection that
+// is bounded in bytes and packets; a connection whose queue is full is closed with [ReasonSlowPeer], and a volatile event
+// is dropped instead of queued. What a client sends faster than its handlers run waits in a bounded queue too; a
+// connection that overruns it is closed with [ReasonOverrun]. Every limit is a field of [Config].
+//
+// # Cancellation
+//
+// A call that can wait takes a context first and returns its cause when it ends. A call that need not wait succeeds with
+// a context that is done already. The context given to handlers ends when the socket is disconnected;
+// [context.Cause] is then a [DisconnectError].
+//
+// # Arguments
+//
+// Emit encodes its arguments before it returns: the caller may reuse them. [Args] own their memory and stay valid.
+//
+// # Panics
+//
+// A handler that panics is recovered and logged with its stack; its ack is answered with code "internal" and its socket
+// is disconnected. Registering an event twice or a reserved name panics: it is a mistake of the program.
+//
+// # Shutdown
+//
+// Connections taken over from net/http are invisible to it, so call [Server.Shutdown] before [http.Server.Shutdown]. It
+// refuses new connections, closes the present ones so that their clients come back elsewhere, and waits for handlers.
+//
+// # Limitations
+//
+// Namespaces are made by the program only, not by a pattern. WebTransport, message compression, the msgpack parser,
+// revision 3 of Engine.IO (Socket.IO v2) and connection state recovery are not served.
+package holdpost

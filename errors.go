@@ -1,0 +1,66 @@
+package holdpost
+
+import (
+	"encoding/json"
+	"errors"
+)
+
+// ErrClosed is returned once a [Server] is shut down.
+var ErrClosed = errors.New("holdpost: server closed")
+
+// ErrTooMany is returned when a limit on one socket is reached: its rooms, the acks that it owes.
+var ErrTooMany = errors.New("holdpost: too many for one socket")
+
+// ErrInvalidName is returned for a name that is empty where it must not be, too long, not UTF-8, holds control
+// characters, or is reserved.
+var ErrInvalidName = errors.New("holdpost: invalid name")
+
+// Error is an error that reaches the peer: a handler that returns one has its ack answered with
+// {"error": {"code": Code, "message": Message}}. Codes are stable strings that programs compare; messages are for people.
+type Error struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+func (e *Error) Error() string { return e.Code + ": " + e.Message }
+
+// Codes of errors that this package itself sends to peers.
+const (
+	CodeInternal        = "internal"         // a handler's uncoded error or panic
+	CodeInvalidArgument = "invalid_argument" // the arguments do not fit the event
+	CodeUnknownEvent    = "unknown_event"    // nobody handles the event, and it asked for an ack
+)
+
+// ConnectError refuses a socket: a gate that returns one has Message and Data sent to the client, which sees them as
+// connect_error. Any other error of a gate is sent with its text as the message.
+type ConnectError struct {
+	Message string `json:"message"`
+	Data    any    `json:"data,omitempty"`
+}
+
+func (e *ConnectError) Error() string { return e.Message }
+
+// DisconnectError says that a socket is, or was, disconnected. It is the cause of [Socket.Context].
+type DisconnectError struct {
+	Reason Reason
+}
+
+func (e *DisconnectError) Error() string { return "holdpost: socket disconnected: " + string(e.Reason) }
+
+// peerError turns what a handler returned into what its peer may see; logged tells that the rest belongs in the log.
+func peerError(err error) (visible *Error, logged bool) {
+	if coded, ok := errors.AsType[*Error](err); ok {
+		return coded, false
+	}
+	return &Error{Code: CodeInternal, Message: "internal error"}, true
+}
+
+func marshalError(e *Error) []byte {
+	b, err := json.Marshal(struct {
+		Error *Error `json:"error"`
+	}{e})
+	if err != nil { // two strings always marshal
+		panic(err)
+	}
+	return b
+}

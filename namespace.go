@@ -1,0 +1,184 @@
+package holdpost
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/holdpost/holdpost/internal/rooms"
+)
+
+// Namespace is a part of a server with its own sockets, rooms, gates and handlers. Gates and handlers are registered
+// once, before clients come or while they are there; all methods may be called from any goroutine.
+type Namespace struct {
+	// Static after construction.
+	srv   *Server
+	name  string
+	rooms *rooms.Index[*Socket]
+
+	acks atomic.Int64
+	hook atomic.Pointer[hooks] // replaced as a whole by registration, so that dispatch takes no lock
+
+	mu      sync.RWMutex // guards the fields below
+	sockets []*Socket    // connected; a socket knows its position
+	byID    map[string]*Socket
+}
+
+// hooks is all that a program registered on a namespace. Immutable.
+type hooks struct {
+	gates      []Gate
+	connect    []func(context.Context, *Socket) error
+	disconnect []func(*Socket, Reason)
+	events     map[string]*Handler
+}
+
+// Gate decides whether a socket may join a namespace. It may wait; its context ends with the connection. An error refuses
+// the socket: a [ConnectError] with its message and data, any other with its text.
+type Gate func(ctx context.Context, s *Socket) error
+
+func newNamespace(srv *Server, name string) *Namespace {
+	ns := &Namespace{srv: srv, name: name, rooms: rooms.New[*Socket](), byID: make(map[string]*Socket)}
+	ns.hook.Store(&hooks{})
+	return ns
+}
+
+// Name returns the name of the namespace, "/" for the main one.
+func (n *Namespace) Name() string { return n.name }
+
+// Use adds gates. They run one after the other, in the order in which they were added; the first error ends it.
+func (n *Namespace) Use(gates ...Gate) {
+	n.register(func(h *hooks) { h.gates = slices.Concat(h.gates, gates) })
+}
+
+// OnConnection adds a handler that runs when a socket was let in, before its first event. An error is logged and
+// disconnects the socket.
+func (n *Namespace) OnConnection(f func(ctx context.Context, s *Socket) error) {
+	n.register(func(h *hooks) { h.connect = append(slices.Clip(h.connect), f) })
+}
+
+// OnDisconnect adds a handler that runs after the last event of a socket that was let in.
+func (n *Namespace) OnDisconnect(f func(s *Socket, r Reason)) {
+	n.register(func(h *hooks) { h.disconnect = append(slices.Clip(h.disconnect), f) })
+}
+
+// On registers the handler of an event. It panics when the event has one already or its name is reserved.
+func (n *Namespace) On(event string, f Handler) {
+	mustBeHandleable(event)
+	n.register(func(h *hooks) {
+		if h.events[event] != nil {
+			panic(fmt.Sprintf("holdpost: event %q of namespace %q is registered twice", event, n.name))
+		}
+		h.events = maps.Clone(h.events)
+		if h.events == nil {
+			h.events = make(map[string]*Handler)
+		}
+		h.events[event] = &f
+	})
+}
+
+func mustBeHandleable(event string) {
+	if !validEvent(event) {
+		panic(fmt.Sprintf("holdpost: event name %q is reserved", event))
+	}
+}
+
+func (n *Namespace) register(change func(h *hooks)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	h := *n.hook.Load()
+	change(&h)
+	n.hook.Store(&h)
+}
+
+func (n *Namespace) handler(event string) *Handler { return n.hook.Load().events[event] }
+
+func (n *Namespace) disconnectHandlers() []func(*Socket, Reason) { return n.hook.Load().disconnect }
+
+// Socket returns the connected socket with this id on this node.
+func (n *Namespace) Socket(id string) (*Socket, bool) {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	s, ok := n.byID[id]
+	return s, ok
+}
+
+// Sockets yields the sockets that are connected on this node now.
+func (n *Namespace) Sockets() iter.Seq[*Socket] { return slices.Values(n.appendSockets(nil)) }
+
+// Len returns the number of sockets connected on this node.
+func (n *Namespace) Len() int {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return len(n.sockets)
+}
+
+// Emit emits an event to all sockets of the namespace; see [Broadcast.Emit].
+func (n *Namespace) Emit(ctx context.Context, event string, args ...any) error {
+	return n.all().Emit(ctx, event, args...)
+}
+
+// To returns a broadcast to the sockets in any of these rooms; see [Broadcast.To].
+func (n *Namespace) To(rooms ...string) Broadcast { return n.all().To(rooms...) }
+
+// Except returns a broadcast to the sockets in none of these rooms.
+func (n *Namespace) Except(rooms ...string) Broadcast { return n.all().Except(rooms...) }
+
+// Local returns a broadcast to the sockets of this node.
+func (n *Namespace) Local() Broadcast { return n.all().Local() }
+
+// Volatile returns a broadcast of events that may be missed; see [Broadcast.Volatile].
+func (n *Namespace) Volatile() Broadcast { return n.all().Volatile() }
+
+func (n *Namespace) all() Broadcast { return Broadcast{ns: n} }
+
+// nextAck returns a new ack id. Ids are below 2^31: a client for Java reads them as int.
+func (n *Namespace) nextAck() int64 { return n.acks.Add(1) & (1<<31 - 1) }
+
+func (n *Namespace) add(s *Socket) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s.position = len(n.sockets)
+	n.sockets = append(n.sockets, s)
+	n.byID[s.id] = s
+}
+
+func (n *Namespace) remove(s *Socket, rooms []string) {
+	for _, room := range rooms {
+		n.rooms.Leave(room, s)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	last := len(n.sockets) - 1
+	n.sockets[s.position] = n.sockets[last]
+	n.sockets[s.position].position = s.position
+	n.sockets[last] = nil
+	n.sockets = n.sockets[:last]
+	delete(n.byID, s.id)
+}
+
+func (n *Namespace) appendSockets(dst []*Socket) []*Socket {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return append(dst, n.sockets...)
+}
+
+// appendRoom appends the sockets in a room, and the socket whose id it is.
+func (n *Namespace) appendRoom(dst []*Socket, room string) []*Socket {
+	dst = n.rooms.AppendMembers(dst, room)
+	if s, ok := n.Socket(room); ok && !slices.Contains(dst, s) {
+		dst = append(dst, s)
+	}
+	return dst
+}
+
+func normalName(name string) string {
+	if !strings.HasPrefix(name, "/") {
+		return "/" + name
+	}
+	return name
+}

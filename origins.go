@@ -1,0 +1,124 @@
+package holdpost
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// originList decides which pages may connect, over every transport: a WebSocket handshake is not protected by CORS.
+type originList struct {
+	any     bool
+	allowed []originPattern // empty: pages of the request's own host
+}
+
+type originPattern struct {
+	scheme, host, port string
+	anyLabel           bool // host begins with "*.": one label stands for the star
+	anyPort            bool
+}
+
+func newOriginList(origins []string) *originList {
+	l := &originList{}
+	for _, o := range origins {
+		if o == "*" {
+			l.any = true
+			continue
+		}
+		l.allowed = append(l.allowed, parseOriginPattern(o))
+	}
+	return l
+}
+
+func parseOriginPattern(o string) originPattern {
+	var p originPattern
+	var rest string
+	p.scheme, rest, _ = strings.Cut(strings.ToLower(o), "://")
+	if host, ok := strings.CutSuffix(rest, ":*"); ok {
+		p.anyPort, rest = true, host
+	}
+	if host, ok := strings.CutPrefix(rest, "*."); ok {
+		p.anyLabel, rest = true, host
+	}
+	u := url.URL{Host: rest}
+	p.host, p.port = u.Hostname(), portOf(p.scheme, u.Port())
+	return p
+}
+
+// allow is the one verdict on an Origin header. No header means no browser.
+func (l *originList) allow(r *http.Request) bool {
+	values := r.Header.Values("Origin")
+	switch {
+	case len(values) == 0:
+		return true
+	case len(values) > 1:
+		return false
+	case l.any:
+		return true
+	}
+	u, err := url.Parse(strings.ToLower(values[0]))
+	if err != nil || u.Host == "" || u.Path != "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return false // "null", "file://" and whatever else is no web origin
+	}
+	if len(l.allowed) == 0 {
+		return strings.EqualFold(u.Host, r.Host)
+	}
+	for _, p := range l.allowed {
+		if p.matches(u) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *originPattern) matches(u *url.URL) bool {
+	if u.Scheme != p.scheme || !p.anyPort && portOf(u.Scheme, u.Port()) != p.port {
+		return false
+	}
+	host := u.Hostname()
+	if p.anyLabel {
+		label, parent, ok := strings.Cut(host, ".")
+		return ok && label != "" && parent == p.host
+	}
+	return host == p.host
+}
+
+func portOf(scheme, port string) string {
+	switch {
+	case port != "":
+		return port
+	case scheme == "https":
+		return "443"
+	case scheme == "http":
+		return "80"
+	}
+	return ""
+}
+
+// cors sets the headers with which a browser lets a page of an allowed foreign origin poll. It reports whether the
+// request was a preflight and has been answered.
+func (l *originList) cors(w http.ResponseWriter, r *http.Request) (answered bool) {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return false
+	}
+	h := w.Header()
+	h.Add("Vary", "Origin")
+	if !l.allow(r) {
+		return false
+	}
+	h.Set("Access-Control-Allow-Origin", origin)
+	if !l.any { // credentials never go together with "anyone"
+		h.Set("Access-Control-Allow-Credentials", "true")
+	}
+	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
+		return false
+	}
+	h.Set("Access-Control-Allow-Methods", "GET, POST")
+	if names := r.Header.Get("Access-Control-Request-Headers"); len(names) <= 1024 {
+		h.Set("Access-Control-Allow-Headers", names)
+	}
+	h.Set("Access-Control-Max-Age", "600")
+	w.WriteHeader(http.StatusNoContent)
+	return true
+}

@@ -1,0 +1,116 @@
+package holdpost
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+
+	"github.com/holdpost/holdpost/internal/engineio"
+	"github.com/holdpost/holdpost/internal/packet"
+)
+
+// Server is a Socket.IO server. It is an [http.Handler]; mount it at Config.Path in a server of your own:
+//
+//	http.Handle("/socket.io/", srv)
+//
+// All methods may be called from any goroutine.
+type Server struct {
+	// Static after construction.
+	config  Config
+	limits  packet.Limits
+	origins *originList
+	engine  *engineio.Server
+
+	handlers sync.WaitGroup // goroutines that run handlers
+
+	mu         sync.RWMutex // guards the field below
+	namespaces map[string]*Namespace
+}
+
+// NewServer returns a server. A nil Config means the defaults. It does no I/O and starts no goroutine.
+func NewServer(c *Config) *Server {
+	srv := &Server{config: c.withDefaults(), namespaces: make(map[string]*Namespace)}
+	srv.limits = srv.config.limits()
+	srv.origins = newOriginList(srv.config.Origins)
+	srv.engine = engineio.New(srv.config.engine(srv.origins, srv.open))
+	srv.Of("/")
+	return srv
+}
+
+// ServeHTTP serves Socket.IO's requests: polls, WebSocket handshakes, CORS preflights.
+func (srv *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if srv.origins.cors(w, r) {
+		return
+	}
+	srv.engine.ServeHTTP(w, r)
+}
+
+// Of returns the namespace of this name and makes it if need be. The slash in front may be left out; "" is the main
+// namespace "/". It panics when the name is longer than Config.MaxNameBytes, not UTF-8, or holds a comma or control
+// characters: no client could connect to it.
+func (srv *Server) Of(name string) *Namespace {
+	name = normalName(name)
+	if ns := srv.lookup(name); ns != nil {
+		return ns
+	}
+	if !validName(name, srv.config.MaxNameBytes) || slices.Contains([]byte(name), ',') {
+		panic(fmt.Sprintf("holdpost: invalid namespace %q", name))
+	}
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if ns := srv.namespaces[name]; ns != nil {
+		return ns
+	}
+	ns := newNamespace(srv, name)
+	srv.namespaces[name] = ns
+	return ns
+}
+
+func (srv *Server) lookup(name string) *Namespace {
+	srv.mu.RLock()
+	defer srv.mu.RUnlock()
+	return srv.namespaces[name]
+}
+
+// Namespaces yields the namespaces that exist now, in the order of their names.
+func (srv *Server) Namespaces() iter.Seq[*Namespace] {
+	srv.mu.RLock()
+	all := slices.SortedFunc(maps.Values(srv.namespaces), func(a, b *Namespace) int {
+		if a.name < b.name {
+			return -1
+		}
+		return 1
+	})
+	srv.mu.RUnlock()
+	return slices.Values(all)
+}
+
+// Connections returns the number of connections open on this server.
+func (srv *Server) Connections() int { return srv.engine.Len() }
+
+// Shutdown ends the server: new connections are refused, the present ones closed with [ReasonServerShutdown] so that
+// their clients reconnect, and the handlers waited for. It returns the context's cause when that ends first; handlers go
+// on then. Calling it again waits again.
+func (srv *Server) Shutdown(ctx context.Context) error {
+	if err := srv.engine.Shutdown(ctx); err != nil {
+		return err
+	}
+	done := make(chan struct{})
+	go func() { // ends with the last handler, which Shutdown otherwise waits for here
+		srv.handlers.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("shutdown: wait for handlers: %w", context.Cause(ctx))
+	}
+}
+
+// Close ends the server at once, without waiting for handlers.
+func (srv *Server) Close() error { return srv.engine.Close() }

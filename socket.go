@@ -1,0 +1,291 @@
+package holdpost
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdpost/holdpost/internal/serial"
+)
+
+// Socket is one client in one namespace. All methods may be called from any goroutine, also after the socket is
+// disconnected: what emits then returns a [DisconnectError], what changes rooms does nothing.
+type Socket struct {
+	// Static after construction.
+	ns   *Namespace
+	conn *conn
+	id   string
+	auth json.RawMessage
+
+	in        serial.Queue[inbound] // what its handlers have yet to see
+	inBytes   atomic.Int64
+	inEvents  atomic.Int64
+	connected atomic.Bool // in the namespace's index: broadcasts reach it
+
+	position int // in the namespace's list of sockets; guarded by Namespace.mu
+
+	mu        sync.Mutex // guards the fields below
+	reason    Reason     // why it is disconnected; "" while it is not
+	rooms     []string
+	acks      pendingAcks
+	values    []keyValue
+	listeners []listener
+	ctx       context.Context // made when first asked for
+	cancel    context.CancelCauseFunc
+}
+
+type listener struct {
+	event string
+	h     *Handler
+}
+
+// ID returns the public id of the socket. It is also a room with only this socket.
+func (s *Socket) ID() string { return s.id }
+
+// Namespace returns the namespace that the socket is in.
+func (s *Socket) Namespace() *Namespace { return s.ns }
+
+// Handshake is what is known of the request that opened a connection, and of the CONNECT that opened the socket.
+type Handshake struct {
+	Header  http.Header     // those of Config.KeepHeaders
+	Query   url.Values      // of the request
+	Auth    json.RawMessage // of the CONNECT packet: an object, or nil
+	Address string          // the TCP peer, host:port
+	Secure  bool            // over TLS
+	Time    time.Time       // when the connection was opened
+}
+
+// Handshake returns what is known of how the socket came to be.
+func (s *Socket) Handshake() Handshake {
+	e := s.conn.session
+	return Handshake{
+		Header: e.Header(), Query: e.Query(), Auth: s.auth, Address: e.RemoteAddr(), Secure: e.Secure(), Time: e.Opened(),
+	}
+}
+
+// Transport returns the name of the transport in use now: "polling" or "websocket".
+func (s *Socket) Transport() string { return s.conn.session.Transport() }
+
+// Context returns the context that ends when the socket is disconnected, with a [DisconnectError] as its cause.
+func (s *Socket) Context() context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx == nil {
+		s.ctx, s.cancel = context.WithCancelCause(context.Background())
+		if s.reason != "" {
+			s.cancel(&DisconnectError{s.reason})
+		}
+	}
+	return s.ctx
+}
+
+// Join puts the socket into rooms. The error is [ErrInvalidName], or [ErrTooMany] when it would be in more rooms than
+// Config.MaxRooms; no room is joined then. Rooms joined by a gate count from the moment that the socket is let in.
+func (s *Socket) Join(rooms ...string) error {
+	for _, room := range rooms {
+		if !validName(room, s.ns.srv.config.MaxNameBytes) {
+			return fmt.Errorf("join %q: %w", room, ErrInvalidName)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reason != "" {
+		return nil
+	}
+	fresh := 0
+	for _, room := range rooms {
+		if !slices.Contains(s.rooms, room) {
+			fresh++
+		}
+	}
+	if len(s.rooms)+fresh > s.ns.srv.config.MaxRooms {
+		return fmt.Errorf("join: %w", ErrTooMany)
+	}
+	for _, room := range rooms {
+		if slices.Contains(s.rooms, room) {
+			continue
+		}
+		s.rooms = append(s.rooms, room)
+		if s.connected.Load() {
+			s.ns.rooms.Join(room, s)
+		}
+	}
+	return nil
+}
+
+// Leave takes the socket out of rooms. Rooms that it is not in are ignored.
+func (s *Socket) Leave(rooms ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reason != "" {
+		return
+	}
+	for _, room := range rooms {
+		if i := slices.Index(s.rooms, room); i >= 0 {
+			s.rooms = slices.Delete(s.rooms, i, i+1)
+			if s.connected.Load() {
+				s.ns.rooms.Leave(room, s)
+			}
+		}
+	}
+}
+
+// Rooms yields the rooms that the socket is in, without the one of its own id. In a disconnect handler they are those
+// that it was in.
+func (s *Socket) Rooms() iter.Seq[string] {
+	s.mu.Lock()
+	rooms := slices.Clone(s.rooms)
+	s.mu.Unlock()
+	return slices.Values(rooms)
+}
+
+// Emit emits an event to this socket. It never waits: what the client has not taken yet is queued. It succeeds with a
+// context that is done. The error is that of [Prepare] or a [DisconnectError].
+func (s *Socket) Emit(_ context.Context, event string, args ...any) error {
+	p, err := Prepare(event, args...)
+	if err != nil {
+		return err
+	}
+	return s.EmitPrepared(p, true)
+}
+
+// EmitPrepared is Emit for an event that is encoded already. With flush false the event may wait up to 2 ms for others,
+// to be written together with them, or until [Socket.Flush].
+func (s *Socket) EmitPrepared(p *Prepared, flush bool) error {
+	if !s.conn.session.Send(flush, p.messages(s.ns.name)...) {
+		return s.disconnected()
+	}
+	return nil
+}
+
+// Flush writes what was emitted without flushing.
+func (s *Socket) Flush() { s.conn.session.Flush() }
+
+// Queued returns the bytes that were emitted on the connection and that its transport has not taken yet.
+func (s *Socket) Queued() int { return s.conn.session.Queued() }
+
+// NotifyDrained calls f once, when nothing is queued on the connection any more, or when it is closed; at once if that
+// is so now. f may run on any goroutine and must not block.
+func (s *Socket) NotifyDrained(f func()) { s.conn.session.NotifyDrained(f) }
+
+// Confirm calls f once: with true when the client has answered a heartbeat sent after this call, which proves that it has
+// received all that was emitted before; with false when the connection ends first. The heartbeat goes out within about a
+// second. f may run on any goroutine and must not block.
+func (s *Socket) Confirm(f func(received bool)) { s.conn.session.Confirm(f) }
+
+// To returns a broadcast to the other sockets in any of these rooms.
+func (s *Socket) To(rooms ...string) Broadcast { return s.Broadcast().To(rooms...) }
+
+// Broadcast returns a broadcast to all other sockets of the namespace.
+func (s *Socket) Broadcast() Broadcast { return Broadcast{ns: s.ns, sender: s} }
+
+// On registers a handler for one event of this socket only, besides those of the namespace, which run first and whose
+// answer counts. It returns the function that takes the handler away again. It panics with a reserved name.
+func (s *Socket) On(event string, h Handler) (stop func()) {
+	mustBeHandleable(event)
+	l := listener{event, &h}
+	s.mu.Lock()
+	s.listeners = append(s.listeners, l)
+	s.mu.Unlock()
+	return func() {
+		s.mu.Lock()
+		s.listeners = slices.DeleteFunc(s.listeners, func(o listener) bool { return o.h == l.h })
+		s.mu.Unlock()
+	}
+}
+
+// handlersFor returns the handlers of an event in the order in which they run.
+func (s *Socket) handlersFor(event string) []*Handler {
+	h := s.ns.handler(event)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.listeners) == 0 {
+		if h == nil {
+			return nil
+		}
+		return []*Handler{h}
+	}
+	var all []*Handler
+	if h != nil {
+		all = append(all, h)
+	}
+	for _, l := range s.listeners {
+		if l.event == event {
+			all = append(all, l.h)
+		}
+	}
+	return all
+}
+
+// Disconnect ends the socket; with closeConn its whole connection and so the client's other namespaces too. The client
+// does not come back by itself after it. Events that are queued still go out. It does not wait for handlers.
+func (s *Socket) Disconnect(closeConn bool) {
+	if closeConn {
+		s.conn.disconnectAll()
+		return
+	}
+	s.conn.leave(s, ReasonServerDisconnect, true)
+}
+
+func (s *Socket) disconnected() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	reason := s.reason
+	if reason == "" { // its connection is closing, and will tell
+		reason = ReasonTransportClose
+	}
+	return &DisconnectError{reason}
+}
+
+// close makes the socket a disconnected one, once: out of the index, its acks failed, its context ended, its disconnect
+// handlers queued behind the events that it sent before. It reports whether this call did it.
+func (s *Socket) close(reason Reason) bool {
+	s.mu.Lock()
+	if s.reason != "" {
+		s.mu.Unlock()
+		return false
+	}
+	s.reason = reason
+	wasIn := s.connected.Swap(false)
+	acks := s.acks
+	s.acks = nil
+	rooms := s.rooms
+	cancel := s.cancel
+	s.mu.Unlock()
+
+	if wasIn {
+		s.ns.remove(s, rooms)
+	}
+	err := &DisconnectError{reason}
+	if cancel != nil {
+		cancel(err)
+	}
+	for _, f := range acks {
+		f(Args{}, err)
+	}
+	s.push(inbound{kind: inboundDisconnect})
+	return true
+}
+
+// enter makes the socket a connected one after its gates: broadcasts reach it from now on. It reports false when the
+// socket was closed meanwhile.
+func (s *Socket) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reason != "" {
+		return false
+	}
+	s.ns.add(s)
+	for _, room := range s.rooms {
+		s.ns.rooms.Join(room, s)
+	}
+	s.connected.Store(true)
+	return true
+}
