@@ -155,13 +155,13 @@ func TestCursorIgnoresWhatItCannotKnow(t *testing.T) {
 		last = n.publish(t, "t", i).Offset
 	}
 	for _, o := range []queue.Offset{{}, {Epoch: 7, Seq: 3}, {Epoch: last.Epoch, Seq: last.Seq + 1}, {Epoch: last.Epoch, Seq: 1 << 60}} {
-		q.AckThrough(o)
+		seen(t, q, o)
 		if got := q.Cursor(); got.Seq != 0 {
 			t.Fatalf("%v moved the cursor to %v", o, got)
 		}
 	}
-	q.AckThrough(last)
-	q.AckThrough(queue.Offset{Epoch: last.Epoch, Seq: 2})
+	seen(t, q, last)
+	seen(t, q, queue.Offset{Epoch: last.Epoch, Seq: 2})
 	if q.Cursor() != last {
 		t.Errorf("cursor %v, want %v", q.Cursor(), last)
 	}

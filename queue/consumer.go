@@ -94,7 +94,8 @@ const (
 )
 
 // Attach adds a consumer that gets every event from the queue's cursor on, except what was acknowledged one by one. It
-// waits for nothing: events start to arrive at the sink, perhaps before Attach has returned.
+// waits for nothing: events start to arrive at the sink, perhaps before Attach has returned. The error is [ErrClosed] or
+// [ErrDeleted].
 func (q *Queue) Attach(config ConsumerConfig) (*Consumer, error) {
 	if config.Sink == nil {
 		return nil, errors.New("attach consumer: no sink")
@@ -108,6 +109,10 @@ func (q *Queue) Attach(config ConsumerConfig) (*Consumer, error) {
 		c.inflight = make(map[uint64]struct{})
 	}
 	q.mu.Lock()
+	if q.deleted != nil {
+		q.mu.Unlock()
+		return nil, fmt.Errorf("attach consumer to %q: %w", q.topic, ErrDeleted)
+	}
 	c.pos = q.window.floor
 	c.skip = q.window.acked()
 	c.gaps = slices.Clone(q.gaps)

@@ -81,7 +81,7 @@ func (q *Queue) restore(b []byte) error {
 
 // touchLocked has the cursor saved soon. mu is held.
 func (q *Queue) touchLocked() {
-	if q.dirty || q.ephemeral {
+	if q.dirty || q.ephemeral || q.deleted != nil {
 		return
 	}
 	q.dirty = true
@@ -98,10 +98,7 @@ func (b *Broker) save(q *Queue) {
 		q.mu.Unlock()
 		return
 	}
-	q.dirty = false
-	b.dirtyMu.Lock()
-	delete(b.dirty, q)
-	b.dirtyMu.Unlock()
+	q.cleanLocked()
 	r := &request{subject: cursorSubject(q.topic, q.name), data: q.appendCursorLocked(nil)}
 	r.done = func(r *request) {
 		if r.err != nil {
@@ -122,6 +119,14 @@ func (q *Queue) touch() {
 	q.touchLocked()
 }
 
+func (q *Queue) cleanLocked() {
+	q.dirty = false
+	b := q.broker
+	b.dirtyMu.Lock()
+	delete(b.dirty, q)
+	b.dirtyMu.Unlock()
+}
+
 // saveAll queues the cursors of all queues that have changed.
 func (b *Broker) saveAll() {
 	b.dirtyMu.Lock()
@@ -140,21 +145,23 @@ func (q *Queue) store(ctx context.Context) error {
 	q.mu.Lock()
 	data := q.appendCursorLocked(nil)
 	q.mu.Unlock()
-	return q.broker.put(ctx, cursorSubject(q.topic, q.name), data)
+	_, err := q.broker.put(ctx, cursorSubject(q.topic, q.name), data)
+	return err
 }
 
-// put stores a message of the stream of cursors, durably.
-func (b *Broker) put(ctx context.Context, subject string, data []byte) error {
-	done := make(chan error, 1)
-	r := &request{subject: subject, data: data, done: func(r *request) { done <- r.err }}
+// put stores a message of the stream of cursors, durably, and returns its sequence there. When ctx ends first the message may
+// be stored or not.
+func (b *Broker) put(ctx context.Context, subject string, data []byte) (seq uint64, err error) {
+	done := make(chan struct{})
+	r := &request{subject: subject, data: data, done: func(*request) { close(done) }}
 	if err := b.committer.push(r); err != nil {
-		return err
+		return 0, err
 	}
 	select {
-	case err := <-done:
-		return err
+	case <-done:
+		return r.seq, r.err
 	case <-ctx.Done():
 		r.withdraw()
-		return context.Cause(ctx)
+		return 0, context.Cause(ctx)
 	}
 }

@@ -14,6 +14,9 @@ var (
 	// the dedupe window, is safe: if it was stored the answer is its offset.
 	ErrUnknown = errors.New("outcome unknown")
 
+	// ErrDeleted reports that the queue was deleted; [Broker.Queue] makes a new one.
+	ErrDeleted = errors.New("queue deleted")
+
 	// ErrUnavailable reports that the log can't be reached, has failed, or has not been read in yet: nothing was stored.
 	ErrUnavailable = errors.New("log unavailable")
 )
@@ -47,6 +50,7 @@ func (e *RejectError) Error() string { return "rejected: " + e.Reason }
 //
 //	invalid_topic invalid_event invalid_id invalid_args invalid_queue invalid_offset too_large
 //	conflict storage_full unavailable closed          the event was not stored
+//	queue_deleted                                     there is no such queue any more
 //	cancelled timeout                                 the caller's context ended before the event was handed to the log
 //	unknown_outcome                                   the event may be stored
 //	internal                                          anything else
@@ -69,6 +73,7 @@ func Code(err error) string {
 		{ErrUnknown, "unknown_outcome"}, // first: it wraps what ended the wait
 		{ErrFull, "storage_full"},
 		{ErrClosed, "closed"},
+		{ErrDeleted, "queue_deleted"},
 		{ErrUnavailable, "unavailable"},
 		{context.Canceled, "cancelled"},
 		{context.DeadlineExceeded, "timeout"},

@@ -60,9 +60,9 @@ func TestGapAfterAcceptedLoss(t *testing.T) {
 		c.Ack(offsets[i])
 	}
 	c.Close()
-	queues[0].AckThrough(offsets[99])
-	queues[1].AckThrough(offsets[89])
-	queues[2].AckThrough(offsets[4])
+	seen(t, queues[0], offsets[99])
+	seen(t, queues[1], offsets[89])
+	seen(t, queues[2], offsets[4])
 	n.stop()
 	cut(t, dir)
 
@@ -112,7 +112,7 @@ func TestGapAfterAcceptedLoss(t *testing.T) {
 
 	last, _ := n.Last("t")
 	for _, name := range names {
-		n.personal(t, "t", name, queue.StartNew).AckThrough(last)
+		seen(t, n.personal(t, "t", name, queue.StartNew), last)
 	}
 	n.stop()
 	n = open(t, dir)
@@ -130,7 +130,7 @@ func TestGapAfterAcceptedLoss(t *testing.T) {
 		}
 		last = p.Offset
 		for _, name := range names {
-			n.personal(t, "t", name, queue.StartNew).AckThrough(last)
+			seen(t, n.personal(t, "t", name, queue.StartNew), last)
 		}
 	}
 }

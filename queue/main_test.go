@@ -118,3 +118,10 @@ func (n *node) personal(t testing.TB, topic, name string, from queue.Start) *que
 	}
 	return q
 }
+
+func seen(t testing.TB, q *queue.Queue, o queue.Offset) {
+	t.Helper()
+	if err := q.Seen(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+}

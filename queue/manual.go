@@ -15,8 +15,11 @@ const (
 // AckThrough acknowledges every event of the queue up to and including o. Offsets beyond the log and of epochs that nobody
 // remembers are ignored. The queue's cursor never moves back.
 func (c *Consumer) AckThrough(o Offset) {
-	if !c.closed.Load() {
-		c.queue.AckThrough(o)
+	if c.closed.Load() {
+		return
+	}
+	if seq, _, ok := c.queue.broker.locate(c.queue.topic, o); ok {
+		c.queue.ackThrough(seq)
 	}
 }
 

@@ -40,7 +40,8 @@ type Queue struct {
 	ready     chan struct{} // closed when the queue was loaded, or err set
 	err       error
 
-	mu        sync.Mutex // guards the fields below; a leaf but for Broker.dirtyMu
+	mu        sync.Mutex    // guards the fields below; a leaf but for Broker.dirtyMu
+	deleted   chan struct{} // not nil while the queue is being deleted, and after; closed when that is decided
 	window    window
 	gaps      []Gap // accepted losses that nobody acknowledged yet
 	consumers []*Consumer
@@ -97,7 +98,18 @@ func (b *Broker) queue(ctx context.Context, c QueueConfig) (*Queue, error) {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
-		if q.err == nil || !errors.Is(q.err, context.Canceled) && !errors.Is(q.err, context.DeadlineExceeded) {
+		if q.err == nil {
+			if going := q.deleting(); going != nil {
+				select {
+				case <-going:
+					continue
+				case <-ctx.Done():
+					return nil, context.Cause(ctx)
+				}
+			}
+			return q, nil
+		}
+		if !errors.Is(q.err, context.Canceled) && !errors.Is(q.err, context.DeadlineExceeded) {
 			return q, q.err
 		} // whoever loaded it gave up
 	}
@@ -146,9 +158,9 @@ func (q *Queue) load(ctx context.Context, from place) error {
 	subject := cursorSubject(q.topic, q.name)
 	stored, err := q.broker.cursors.GetLastMsgForSubject(ctx, subject)
 	switch {
-	case err == nil:
+	case err == nil && len(stored.Data) > 0: // else it was deleted
 		return q.restore(stored.Data)
-	case !errors.Is(err, jetstream.ErrMsgNotFound):
+	case err != nil && !errors.Is(err, jetstream.ErrMsgNotFound):
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
 		}
@@ -197,13 +209,30 @@ func (q *Queue) Unread(ctx context.Context) (int, error) {
 	return max(0, n-acked), nil
 }
 
-// AckThrough acknowledges every event up to and including o, without a consumer: for a client that comes back with the
-// offset that it saw last. It is [Consumer.AckThrough] otherwise.
-func (q *Queue) AckThrough(o Offset) {
-	seq, _, ok := q.broker.locate(q.topic, o)
-	if !ok {
-		return
+// Seen acknowledges every event up to and including o, for a client that comes back with the offset of the event that it saw
+// last. An offset of another topic's event is ignored: of this queue it says nothing. So is one that retention took.
+// [Consumer.AckThrough] says what else is. It waits for the index to have all that was published before the call; errors are
+// [ErrUnavailable], [ErrClosed] and the cause of ctx.
+func (q *Queue) Seen(ctx context.Context, o Offset) error {
+	b := q.broker
+	seq, _, ok := b.locate(q.topic, o)
+	if !ok || seq == 0 {
+		return nil
 	}
+	if err := b.caughtUp(ctx); err != nil {
+		return fmt.Errorf("acknowledge what was seen of %q: %w", q.topic, err)
+	}
+	topic, ok, err := b.index.TopicAt(seq)
+	if err != nil {
+		return fmt.Errorf("acknowledge what was seen of %q: %w", q.topic, err)
+	}
+	if ok && topic == q.topic {
+		q.ackThrough(seq)
+	}
+	return nil
+}
+
+func (q *Queue) ackThrough(seq uint64) {
 	q.mu.Lock()
 	if q.window.ackThrough(seq) || len(q.gaps) > 0 {
 		q.gaps = nil

@@ -1,0 +1,107 @@
+package delivery
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/holdpost/holdpost"
+	"github.com/holdpost/holdpost/queue"
+)
+
+// Config says how a [Delivery] works. Broker is required; in the other fields the zero value means the default.
+type Config struct {
+	Broker *queue.Broker
+	// Identity returns who a socket is across connections, "" when that is not known. Default: nobody is known. A
+	// socket's identity must not change.
+	Identity func(*holdpost.Socket) string
+	// Window bounds the bytes that wait for one connection because of its subscriptions. Default 65,536.
+	Window int
+	// MaxSubscriptions bounds the subscriptions of one socket. Default 128.
+	MaxSubscriptions int
+	// Logger takes what no caller sees. Default [slog.Default].
+	Logger *slog.Logger
+}
+
+// Delivery hands queues to sockets. Make one with [New].
+type Delivery struct {
+	config Config
+
+	subscriptions *holdpost.Key[*subscriptions] // of a socket
+
+	// The event that was encoded last: one event mostly goes to many sockets in a row.
+	plain, withOffset atomic.Pointer[encodedEvent]
+}
+
+type encodedEvent struct {
+	event    *queue.Event
+	prepared *holdpost.Prepared
+}
+
+// New returns a Delivery. It does no I/O.
+func New(c Config) *Delivery {
+	if c.Identity == nil {
+		c.Identity = func(*holdpost.Socket) string { return "" }
+	}
+	if c.Window == 0 {
+		c.Window = 64 << 10
+	}
+	if c.MaxSubscriptions == 0 {
+		c.MaxSubscriptions = 128
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return &Delivery{config: c, subscriptions: holdpost.NewKey[*subscriptions]("delivery.subscriptions")}
+}
+
+// Handle registers the client operations join, leave, send, subscribe, unsubscribe, publish and history on a namespace.
+// It panics when one of them is registered already.
+func (d *Delivery) Handle(ns *holdpost.Namespace) {
+	for event, h := range map[string]holdpost.Handler{
+		"join":        d.join,
+		"leave":       d.leave,
+		"send":        d.send,
+		"subscribe":   d.subscribe,
+		"unsubscribe": d.unsubscribe,
+		"publish":     d.publish,
+		"history":     d.history,
+	} {
+		ns.On(event, func(ctx context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
+			reply, err := h(ctx, s, args)
+			return reply, coded(err)
+		})
+	}
+	ns.OnDisconnect(func(s *holdpost.Socket, _ holdpost.Reason) { d.detach(s) })
+}
+
+// prepare encodes an event with or without its offset as the last argument.
+func (d *Delivery) prepare(e *queue.Event, withOffset bool) (*holdpost.Prepared, error) {
+	cache := &d.plain
+	if withOffset {
+		cache = &d.withOffset
+	}
+	if c := cache.Load(); c != nil && c.event == e {
+		return c.prepared, nil
+	}
+	args, err := eventArgs(e)
+	if err != nil {
+		return nil, err
+	}
+	values := []any{args}
+	if withOffset {
+		values = append(values, e.Offset.String())
+	}
+	p, err := holdpost.Prepare(e.Name, values...)
+	if err == nil {
+		cache.Store(&encodedEvent{e, p})
+	}
+	return p, err
+}
+
+func eventArgs(e *queue.Event) (holdpost.Args, error) {
+	if len(e.Args) == 0 {
+		return holdpost.Args{}, nil
+	}
+	return holdpost.NewArgs(e.Args, e.Attachments)
+}

@@ -1,0 +1,276 @@
+package delivery
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/holdpost/holdpost"
+	"github.com/holdpost/holdpost/queue"
+)
+
+// Codes of the errors that operations answer, besides those of packages holdpost and queue.
+const (
+	CodeInvalidRoom  = "invalid_room"
+	CodeTooMany      = "too_many"      // a limit on one socket is reached
+	CodeNotSupported = "not_supported" // an option that this version does not serve
+)
+
+// coded gives an error of a lower package the code under which its client sees it.
+func coded(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*holdpost.Error](err); ok {
+		return err
+	}
+	switch {
+	case errors.Is(err, holdpost.ErrTooMany):
+		return &holdpost.Error{Code: CodeTooMany, Message: err.Error()}
+	case errors.Is(err, holdpost.ErrInvalidName):
+		return &holdpost.Error{Code: "invalid_name", Message: err.Error()}
+	}
+	if code := queue.Code(err); code != "" && code != holdpost.CodeInternal {
+		return &holdpost.Error{Code: code, Message: err.Error()}
+	}
+	return err
+}
+
+func invalidArgument(format string, a ...any) error {
+	return &holdpost.Error{Code: holdpost.CodeInvalidArgument, Message: fmt.Sprintf(format, a...)}
+}
+
+// join: room → {room}.
+func (d *Delivery) join(_ context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
+	room, err := roomArg(args)
+	if err != nil {
+		return nil, err
+	}
+	if other, ok := s.Namespace().Socket(room); ok && other != s { // it would listen in on what is sent to that socket alone
+		return nil, &holdpost.Error{Code: CodeInvalidRoom, Message: "the room belongs to another socket"}
+	}
+	if err := s.Join(room); err != nil {
+		return nil, err
+	}
+	return []any{roomResult{room}}, nil
+}
+
+// leave: room → {room}.
+func (d *Delivery) leave(_ context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
+	room, err := roomArg(args)
+	if err != nil {
+		return nil, err
+	}
+	s.Leave(room)
+	return []any{roomResult{room}}, nil
+}
+
+// send: room, event, args… → {room}. The event goes to the others in the room, live.
+func (d *Delivery) send(ctx context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
+	room, err := roomArg(args)
+	if err != nil {
+		return nil, err
+	}
+	event, err := eventArg(args, 1)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.To(room).Emit(ctx, event, args.From(2)); err != nil {
+		return nil, err
+	}
+	return []any{roomResult{room}}, nil
+}
+
+type roomResult struct {
+	Room string `json:"room"`
+}
+
+func roomArg(args holdpost.Args) (string, error) {
+	var room string
+	if args.Len() == 0 || args.Decode(&room) != nil {
+		return "", invalidArgument("argument 0: the name of a room is expected, a string")
+	}
+	return room, nil
+}
+
+// eventArg takes the name of an event from argument i. Reserved names are refused by whoever emits or publishes it.
+func eventArg(args holdpost.Args, i int) (string, error) {
+	var event string
+	if i >= args.Len() || args.From(i).Decode(&event) != nil {
+		return "", invalidArgument("argument %d: the name of an event is expected, a string", i)
+	}
+	return event, nil
+}
+
+// topicArg decodes argument 0: the name of a topic, or an object with it and more.
+func topicArg(args holdpost.Args, name *string, object any) error {
+	if args.Len() == 0 || args.Decode(name) != nil && strict(args.Raw(0), object) != nil {
+		return invalidArgument("argument 0: the name of a topic or an object with known options is expected")
+	}
+	return nil
+}
+
+// strict decodes an object and refuses members that it does not know: a misspelt option must not be ignored.
+func strict(raw json.RawMessage, object any) error {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	return dec.Decode(object)
+}
+
+// subscribe: topic, or {topic, from, ack, prefetch, meta} → {topic, queue, offset, unread}.
+func (d *Delivery) subscribe(ctx context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
+	var o struct {
+		Topic    string `json:"topic"`
+		Queue    string `json:"queue"`
+		From     string `json:"from"`
+		Ack      string `json:"ack"`
+		Prefetch int    `json:"prefetch"`
+		Meta     bool   `json:"meta"`
+	}
+	if err := topicArg(args, &o.Topic, &o); err != nil {
+		return nil, err
+	}
+	if o.Queue != "" {
+		return nil, &holdpost.Error{Code: CodeNotSupported, Message: "work queues (option queue) are not served by this version"}
+	}
+	spec := Subscription{Topic: o.Topic, Meta: o.Meta, Prefetch: o.Prefetch}
+	switch o.Ack {
+	case "", "auto":
+	case "manual":
+		spec.Manual = true
+	default:
+		return nil, invalidArgument("ack: auto or manual is expected")
+	}
+	var err error
+	if spec.From, err = startOption(o.From); err != nil {
+		return nil, err
+	}
+	result, err := d.Subscribe(ctx, s, spec)
+	if err != nil {
+		return nil, err
+	}
+	return []any{result}, nil
+}
+
+func startOption(from string) (queue.Start, error) {
+	start, err := queue.ParseStart(from)
+	if err != nil {
+		return "", fmt.Errorf("from: %w", err)
+	}
+	return start, nil
+}
+
+// unsubscribe: topic, or {topic} → {topic}.
+func (d *Delivery) unsubscribe(ctx context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
+	var o struct {
+		Topic string `json:"topic"`
+	}
+	if err := topicArg(args, &o.Topic, &o); err != nil {
+		return nil, err
+	}
+	if err := d.Unsubscribe(ctx, s, o.Topic); err != nil {
+		return nil, err
+	}
+	return []any{o}, nil
+}
+
+// publish: topic or {topic, id}, event, args… → {topic, offset, id, duplicate}.
+func (d *Delivery) publish(ctx context.Context, _ *holdpost.Socket, args holdpost.Args) ([]any, error) {
+	var o struct {
+		Topic string          `json:"topic"`
+		ID    string          `json:"id"`
+		TTL   json.RawMessage `json:"ttl"`
+		Delay json.RawMessage `json:"delay"`
+	}
+	if err := topicArg(args, &o.Topic, &o); err != nil {
+		return nil, err
+	}
+	if o.TTL != nil || o.Delay != nil {
+		return nil, &holdpost.Error{Code: CodeNotSupported, Message: "options ttl and delay are not served by this version"}
+	}
+	event, err := eventArg(args, 1)
+	if err != nil {
+		return nil, err
+	}
+	rest := args.From(2)
+	array := []byte{'['}
+	for i := range rest.Len() {
+		if i > 0 {
+			array = append(array, ',')
+		}
+		array = append(array, rest.Raw(i)...)
+	}
+	p, err := d.config.Broker.Publish(ctx, queue.Message{
+		Topic: o.Topic, ID: o.ID, Event: event, Args: append(array, ']'), Attachments: rest.Attachments(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []any{published{p.Topic, p.Offset.String(), p.ID, p.Duplicate}}, nil
+}
+
+type published struct {
+	Topic     string `json:"topic"`
+	Offset    string `json:"offset"`
+	ID        string `json:"id"`
+	Duplicate bool   `json:"duplicate"`
+}
+
+// history: topic, or {topic, from, limit} → {events, next, complete}.
+func (d *Delivery) history(ctx context.Context, _ *holdpost.Socket, args holdpost.Args) ([]any, error) {
+	o := struct {
+		Topic string `json:"topic"`
+		From  string `json:"from"`
+		Limit int    `json:"limit"`
+	}{From: "first", Limit: 100}
+	if err := topicArg(args, &o.Topic, &o); err != nil {
+		return nil, err
+	}
+	start, err := startOption(o.From)
+	if err != nil {
+		return nil, err
+	}
+	page, err := d.config.Broker.History(ctx, o.Topic, start, o.Limit)
+	if err != nil {
+		return nil, err
+	}
+	events := make([]any, len(page.Events))
+	for i, e := range page.Events {
+		if events[i], err = historyEvent(e); err != nil {
+			return nil, err
+		}
+	}
+	result := map[string]any{"events": events, "next": page.Next.String(), "complete": page.Complete}
+	if page.Gap != nil {
+		result["gap"] = map[string]any{"from": page.Gap.From.String(), "to": page.Gap.To.String()}
+	}
+	return []any{result}, nil
+}
+
+// historyEvent is a map because binary arguments are found in maps, and sent as attachments of the answer.
+func historyEvent(e *queue.Event) (map[string]any, error) {
+	m := map[string]any{
+		"topic": e.Topic, "offset": e.Offset.String(), "id": e.ID, "event": e.Name, "publishedAt": e.Time.UTC(),
+	}
+	if len(e.Attachments) == 0 {
+		m["args"] = json.RawMessage("[]")
+		if len(e.Args) > 0 {
+			m["args"] = json.RawMessage(e.Args)
+		}
+		return m, nil
+	}
+	args, err := eventArgs(e)
+	if err != nil {
+		return nil, err
+	}
+	values := make([]any, args.Len())
+	for i := range values {
+		if err := args.From(i).Decode(&values[i]); err != nil {
+			return nil, err
+		}
+	}
+	m["args"] = values
+	return m, nil
+}

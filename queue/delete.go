@@ -1,0 +1,72 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Delete ends the queue: it holds nothing any more. Its consumers are closed, and the next [Broker.Queue] of this topic and
+// name makes a new one. When Delete returns nil that is durable; with an error of [Broker.Publish] or the cause of ctx the queue may
+// be deleted or not, and can be used as before if it is not. Deleting a queue that is deleted does nothing.
+func (q *Queue) Delete(ctx context.Context) error {
+	decided, mine := q.beginDelete()
+	for ; !mine; decided, mine = q.beginDelete() {
+		select {
+		case <-decided:
+			if q.deleting() == decided {
+				return nil
+			} // else the other one could not
+		case <-ctx.Done():
+			return fmt.Errorf("delete queue %q of %q: %w", q.name, q.topic, context.Cause(ctx))
+		}
+	}
+	defer close(decided)
+	if q.ephemeral {
+		return nil
+	}
+	b := q.broker
+	subject := cursorSubject(q.topic, q.name)
+	grave, err := b.put(ctx, subject, nil) // an empty cursor: a purge alone would not survive a power cut
+	if err != nil {
+		q.mu.Lock()
+		q.deleted = nil
+		q.mu.Unlock()
+		q.touch()
+		return fmt.Errorf("delete queue %q of %q: %w", q.name, q.topic, err)
+	}
+	b.disown(q)
+	if err := b.cursors.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(grave+1)); err != nil {
+		b.log.Warn("purge a deleted queue's cursor", "topic", q.topic, "queue", q.name, "cause", err)
+	}
+	return nil
+}
+
+// beginDelete closes the consumers and keeps the cursor from being saved. mine is false if somebody else is deleting the queue.
+func (q *Queue) beginDelete() (decided chan struct{}, mine bool) {
+	q.mu.Lock()
+	if q.deleted != nil {
+		defer q.mu.Unlock()
+		return q.deleted, false
+	}
+	q.deleted = make(chan struct{})
+	if q.dirty {
+		q.cleanLocked()
+	}
+	decided = q.deleted
+	consumers := slices.Clone(q.consumers)
+	q.mu.Unlock()
+	for _, c := range consumers {
+		c.Close()
+	}
+	return decided, true
+}
+
+// deleting returns a channel that is closed when it is decided whether the queue is deleted, or nil if nobody deletes it.
+func (q *Queue) deleting() chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.deleted
+}
