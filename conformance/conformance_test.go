@@ -7,9 +7,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -33,6 +35,36 @@ func TestClient(t *testing.T) {
 func TestPlayground(t *testing.T) {
 	skipShort(t)
 	runScript(t, "playground.mjs", newServer(t), "HOLDPOST_CHROMIUM="+chromium, "HOLDPOST_ARTIFACTS="+artifacts)
+}
+
+// A client that opened a session and vanished does not keep the server from ending in good order.
+func TestStopBesidesVanishedClient(t *testing.T) {
+	skipShort(t)
+	s := newServer(t)
+	if status, body := get(s.url + "/socket.io/?EIO=4&transport=polling"); status != http.StatusOK || !strings.HasPrefix(body, "0{") {
+		t.Fatalf("handshake: %d %s", status, body)
+	}
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A second server on the same data directory is refused and told why; the first one goes on.
+func TestSecondServer(t *testing.T) {
+	skipShort(t)
+	s := newServer(t)
+	second := &server{dir: s.dir, listen: "127.0.0.1:0", log: &output{}}
+	err := second.start()
+	if err == nil {
+		second.kill()
+		t.Fatal("two servers share a data directory")
+	}
+	if !strings.Contains(second.log.tail(10), s.dir) {
+		t.Errorf("the refusal does not name the directory: %v", err)
+	}
+	if !ready(s.url) {
+		t.Error("the first server is gone")
+	}
 }
 
 // The official parser on our corpus: it takes what we take, and what we refuse beyond it is listed.

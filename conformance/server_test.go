@@ -96,22 +96,31 @@ func (s *server) start() error {
 	}
 }
 
-// ready tells whether an Engine.IO session can be opened.
+// ready tells whether Socket.IO is served: a transport that does not exist is refused, and no session left behind.
 func ready(url string) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	status, body := get(url + "/socket.io/?EIO=4&transport=none")
+	return status == http.StatusBadRequest && strings.HasPrefix(body, `{"code":0,`)
+}
+
+// get returns status and body, or 0 and the error.
+func get(url string) (status int, body string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/socket.io/?EIO=4&transport=polling", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return false
+		return 0, err.Error()
 	}
 	request.Close = true
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return false
+		return 0, err.Error()
 	}
 	defer response.Body.Close()
-	io.Copy(io.Discard, response.Body)
-	return response.StatusCode == http.StatusOK
+	b, err := io.ReadAll(response.Body)
+	if err != nil {
+		return 0, err.Error()
+	}
+	return response.StatusCode, string(b)
 }
 
 // kill ends the server as kill -9 does.
@@ -149,6 +158,11 @@ func (s *server) do(action string) error {
 	case "stop":
 		return s.stop()
 	case "start":
+		return s.start()
+	case "up": // whatever a failed case has left
+		if s.cmd != nil {
+			return nil
+		}
 		return s.start()
 	}
 	return fmt.Errorf("no such action: %q", action)

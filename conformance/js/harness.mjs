@@ -31,6 +31,7 @@ export async function run() {
     }
     for (const socket of open) socket.disconnect();
     open.clear();
+    if (error && url) await server("up").catch(() => {});
     report({ case: name, error });
   }
   requests.close();
@@ -47,7 +48,7 @@ const requests = readline.createInterface({ input: process.stdin });
 const waiting = [];
 requests.on("line", (line) => waiting.shift()?.(JSON.parse(line)));
 
-// server asks the Go test to "kill", "stop" or "start" the server and waits until that is done.
+// server asks the Go test to "kill", "stop" or "start" the server ("up": to start it if it does not run) and waits until that is done.
 export async function server(action) {
   const answer = new Promise((resolve) => waiting.push(resolve));
   report({ server: action });

@@ -95,7 +95,7 @@ function pane(page, index) {
 }
 
 async function picture(page, name) {
-  await page.screenshot({ path: path.join(process.env.HOLDPOST_ARTIFACTS, name) });
+  await page.screenshot({ path: path.join(process.env.HOLDPOST_ARTIFACTS, name), animations: "disabled" });
 }
 
 const desktop = { width: 1280, height: 800 };

@@ -308,7 +308,7 @@ func TestFollowGoesFromStoredToLive(t *testing.T) {
 	n := start(t)
 	server := httptest.NewServer(n.handler)
 	t.Cleanup(server.Close) // after the clients, which it waits for
-	n.publishN(0, 3*ahead) // more than waits for one client
+	n.publishN(0, 3*ahead)  // more than waits for one client
 	lines, cancel := followed(t, server, "from=first")
 	wantNumbers(t, lines, 0, 3*ahead)
 	n.publishN(3*ahead, 3*ahead+10)

@@ -68,11 +68,10 @@ export class Link extends EventTarget {
     if (!this.offline) this.start();
   }
 
-  async setMeta(withMeta) {
+  // setMeta subscribes once more: the second subscription to a topic replaces the first, on the same queue.
+  setMeta(withMeta) {
     this.withMeta = withMeta;
-    if (!this.socket.connected) return;
-    await this.#ask("unsubscribe", TOPIC);
-    await this.#subscribe();
+    if (this.socket.connected) this.#subscribe();
   }
 
   // send is live: whoever is not in the room now never hears it.

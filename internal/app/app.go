@@ -1,0 +1,114 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+const (
+	exitFailed      = 1
+	exitUsage       = 64 // these are those of sysexits.h
+	exitData        = 65
+	exitUnavailable = 69
+	exitTaken       = 75
+	exitConfig      = 78
+)
+
+// exitError is an error that knows its exit code and what to do about it.
+type exitError struct {
+	code int
+	err  error
+	hint string // lines, may be empty
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+func usage(hint, format string, args ...any) error {
+	return &exitError{exitUsage, fmt.Errorf(format, args...), hint}
+}
+
+// Run runs the program with its arguments, without the name of the program, and returns the exit code. It returns when
+// ctx ends or the process gets a signal, as soon as what runs has ended in good order.
+func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // from then on a signal does what it does to any process
+
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	command, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
+	}
+	e, ok := errors.AsType[*exitError](err)
+	if !ok { // commands wrap theirs: this one is cobra's, about the arguments
+		e = &exitError{exitUsage, err, fmt.Sprintf("see: %s --help", command.CommandPath())}
+	}
+	fmt.Fprintf(stderr, "holdpost: %s\n", printable(e.Error()))
+	for line := range strings.Lines(e.hint) {
+		fmt.Fprintf(stderr, "  %s\n", printable(strings.TrimSuffix(line, "\n")))
+	}
+	return e.code
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "holdpost",
+		Short: "A real-time event server with message queues built in",
+		Long: `Holdpost is a real-time event server with message queues built in. Socket.IO clients
+connect to it unmodified; an event that one of them misses is held until it is back.`,
+		Example: `  holdpost serve --dev                                 # then open http://127.0.0.1:7300
+  holdpost publish orders created '{"text": "2 espresso"}'
+  holdpost tail orders --from first`,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		DisableAutoGenTag: true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return usage(suggest(args[0], names(cmd), "see: holdpost --help"), "unknown command %q", args[0])
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(flagError)
+	root.AddCommand(newServe(), newPublish(), newTail(), newVersion())
+	return root
+}
+
+func names(cmd *cobra.Command) []string {
+	var all []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			all = append(all, c.Name())
+		}
+	}
+	return all
+}
+
+// run is the RunE of a command: an error of its own is not about the command line unless it says so.
+func run(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := fromEnvironment(cmd.Flags(), os.Environ()); err != nil {
+			return err
+		}
+		err := f(cmd, args)
+		if _, ok := errors.AsType[*exitError](err); err == nil || ok {
+			return err
+		}
+		return &exitError{code: exitFailed, err: err}
+	}
+}

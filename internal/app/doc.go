@@ -1,0 +1,19 @@
+// Package app puts the holdpost binary together: its commands, its configuration, and the server as a list of things that
+// run and can be interrupted.
+//
+// [Run] is the whole program. It returns the exit code and never ends the process itself, so that a test can call it:
+//
+//	0   done
+//	1   the server refused, or something failed that has no code of its own
+//	64  the command line or an environment variable is wrong
+//	65  the store has lost acknowledged events, and nobody said that this is accepted
+//	69  there is no server to talk to
+//	75  something that the server needs is taken: its data directory or its port
+//	78  the configuration is incomplete
+//
+// The first SIGINT or SIGTERM ends a command in good order: a server drains. The second ends the process at once, which
+// loses nothing that was acknowledged.
+//
+// Configuration comes from flags, and for flags that are not given from environment variables of the same name:
+// --data-dir is HOLDPOST_DATA_DIR.
+package app

@@ -1,0 +1,258 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/oklog/run"
+
+	"github.com/holdpost/holdpost"
+	"github.com/holdpost/holdpost/delivery"
+	"github.com/holdpost/holdpost/internal/api"
+	"github.com/holdpost/holdpost/internal/console"
+	"github.com/holdpost/holdpost/queue"
+	"github.com/holdpost/holdpost/queue/embedded"
+	"github.com/holdpost/holdpost/queue/index"
+)
+
+const (
+	// drainPatience bounds how long clients and requests may take to end; the store always ends in good order.
+	drainPatience = 10 * time.Second
+	// readyLook is how often a server that starts looks whether the log has been read in.
+	readyLook = 10 * time.Millisecond
+)
+
+var errDraining = errors.New("draining")
+
+// server is everything that runs behind serve.
+type server struct {
+	// static after construction
+	log      *slog.Logger
+	engine   *embedded.Engine
+	broker   *queue.Broker
+	sockets  *holdpost.Server
+	delivery *delivery.Delivery
+	public   net.Listener
+	internal net.Listener
+	closers  []closer // in the order of their start
+
+	draining atomic.Bool
+}
+
+// closer ends what was started.
+type closer struct {
+	name  string
+	close func() error
+}
+
+// startServer starts the store and opens both listeners; [server.run] serves them. On an error nothing is left running.
+func startServer(ctx context.Context, c serveConfig, log *slog.Logger) (s *server, err error) {
+	s = &server{log: log}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if err := s.startStore(ctx, c); err != nil {
+		return nil, explainStore(err, c)
+	}
+	if s.public, err = s.listen(ctx, "--listen", c.listen); err != nil {
+		return nil, err
+	}
+	if s.internal, err = s.listen(ctx, "--internal-listen", c.internalListen); err != nil {
+		return nil, err
+	}
+	s.sockets = holdpost.NewServer(&holdpost.Config{Origins: devOrigins(s.public.Addr()), Logger: log})
+	s.delivery = delivery.New(delivery.Config{Broker: s.broker, Identity: identityOf, Logger: log})
+	main := s.sockets.Of("/")
+	main.Use(devGate)
+	s.delivery.Handle(main)
+	return s, nil
+}
+
+func (s *server) startStore(ctx context.Context, c serveConfig) (err error) {
+	s.engine, err = embedded.Start(ctx, embedded.Config{Dir: c.dataDir, Logger: s.log, AcceptLoss: c.acceptLoss})
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, closer{"engine", s.engine.Close})
+	x, err := index.Open(filepath.Join(c.dataDir, "index"), s.log)
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, closer{"index", x.Close})
+	s.broker, err = queue.Open(ctx, queue.Config{Engine: s.engine, Index: x, Logger: s.log})
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, closer{"broker", s.broker.Close})
+	return nil
+}
+
+// explainStore gives an error of the store its exit code and says what to do about it.
+func explainStore(err error, c serveConfig) error {
+	if loss, ok := errors.AsType[*embedded.LossError](err); ok {
+		return &exitError{code: exitData, err: loss}
+	}
+	switch {
+	case errors.Is(err, embedded.ErrMark):
+		return &exitError{code: exitData, err: err}
+	case errors.Is(err, embedded.ErrInUse):
+		return &exitError{exitTaken, fmt.Errorf("data directory %s is in use by another server", c.dataDir),
+			"stop that one, or give this one a directory of its own: --data-dir DIR"}
+	}
+	return err
+}
+
+func (s *server) listen(ctx context.Context, flag, address string) (net.Listener, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	switch {
+	case err == nil:
+		s.closers = append(s.closers, closer{"listener", func() error {
+			if err := l.Close(); !errors.Is(err, net.ErrClosed) { // its http.Server has mostly closed it already
+				return err
+			}
+			return nil
+		}})
+		return l, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, &exitError{exitTaken, fmt.Errorf("%s is in use by another program", address),
+			fmt.Sprintf("stop that one, or take another port: %s HOST:PORT; port 0 takes any free one", flag)}
+	case errors.Is(err, syscall.EACCES):
+		return nil, &exitError{exitFailed, fmt.Errorf("not allowed to listen on %s", address), "take a port above 1023: " + flag + " HOST:PORT"}
+	}
+	return nil, fmt.Errorf("listen: %w", err)
+}
+
+// run serves until ctx ends or something fails, then drains and closes everything. It calls ready once, when the server is.
+func (s *server) run(ctx context.Context, ready func()) error {
+	var g run.Group
+	// The interrupts run one after the other in this order: first clients leave, then the API stops answering.
+	g.Add(s.untilDone(ctx, ready))
+	g.Add(s.publicActor())
+	g.Add(s.internalActor())
+	err := g.Run()
+	if cerr := s.close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// untilDone tells when the server is ready, and ends with ctx.
+func (s *server) untilDone(ctx context.Context, ready func()) (execute func() error, interrupt func(error)) {
+	ctx, cancel := context.WithCancel(ctx)
+	return func() error {
+			look := time.NewTicker(readyLook)
+			defer look.Stop()
+			for s.ready() != nil {
+				select {
+				case <-look.C:
+				case <-ctx.Done():
+					return nil
+				}
+			}
+			look.Stop()
+			ready()
+			<-ctx.Done()
+			return nil
+		}, func(error) {
+			s.draining.Store(true)
+			s.log.Info("draining", "connections", s.sockets.Connections())
+			cancel()
+		}
+}
+
+func (s *server) publicActor() (execute func() error, interrupt func(error)) {
+	pages := console.Handler()
+	h := newHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/socket.io/" || r.URL.Path == "/socket.io" {
+			s.sockets.ServeHTTP(w, r)
+			return
+		}
+		pages.ServeHTTP(w, r)
+	}), s.log)
+	return func() error { return serve(h, s.public) }, func(error) {
+		ctx, cancel := context.WithTimeout(context.Background(), drainPatience)
+		defer cancel()
+		if err := s.sockets.Shutdown(ctx); err != nil {
+			s.log.Warn("clients cut off", "err", err)
+			s.sockets.Close()
+		}
+		s.stop(ctx, "public", h)
+	}
+}
+
+func (s *server) internalActor() (execute func() error, interrupt func(error)) {
+	host, _, _ := net.SplitHostPort(s.internal.Addr().String())
+	h := newHTTP(api.Handler(api.Config{Broker: s.broker, Ready: s.ready, Host: host, Logger: s.log}), s.log)
+	following, end := context.WithCancel(context.Background()) // whoever follows a topic is asked to go
+	h.BaseContext = func(net.Listener) context.Context { return following }
+	return func() error { return serve(h, s.internal) }, func(error) {
+		ctx, cancel := context.WithTimeout(context.Background(), drainPatience)
+		defer cancel()
+		end()
+		s.stop(ctx, "internal", h)
+	}
+}
+
+// newHTTP returns a server that a client can't hold up before it has sent its request. A response has no such limit: a poll
+// and a stream last as long as they should, and bound their own writes.
+func newHTTP(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       75 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+func serve(h *http.Server, l net.Listener) error {
+	if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+func (s *server) stop(ctx context.Context, name string, h *http.Server) {
+	if err := h.Shutdown(ctx); err != nil {
+		s.log.Warn("requests cut off", "listener", name, "err", err)
+		h.Close()
+	}
+}
+
+// ready returns nil while clients should be sent here.
+func (s *server) ready() error {
+	if s.draining.Load() {
+		return errDraining
+	}
+	if err := s.broker.Ready(); err != nil {
+		return err
+	}
+	if err := s.broker.Health(); err != nil {
+		return err
+	}
+	return s.engine.Health()
+}
+
+// close ends what was started, last first, and returns the first error.
+func (s *server) close() error {
+	var first error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		if err := s.closers[i].close(); err != nil {
+			s.log.Error("close", "what", s.closers[i].name, "err", err)
+			if first == nil {
+				first = fmt.Errorf("close %s: %w", s.closers[i].name, err)
+			}
+		}
+	}
+	return first
+}
