@@ -16,7 +16,7 @@ const module = "github.com/holdpost/holdpost"
 // the test, so that a new one must be given its place first.
 var floors = [][]string{
 	0: {"internal/frame", "internal/leaktest", "internal/packet", "internal/rooms", "internal/serial", "internal/engineio/wire"},
-	1: {"internal/engineio"},
+	1: {"internal/engineio", "internal/peertest"},
 	2: {"", "queue"},
 	3: {"delivery", "queue/embedded", "queue/index"},
 	4: {"internal/api", "internal/console"},

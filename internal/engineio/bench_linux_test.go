@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/holdpost/holdpost/internal/frame"
+	"github.com/holdpost/holdpost/internal/peertest"
 )
 
 // rawClient is a WebSocket client that costs the process a descriptor and nothing else.
@@ -34,9 +35,9 @@ func dialRaw(b testing.TB, port, i int) rawClient {
 	}
 	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 	c := rawClient(fd)
-	c.write(b, []byte(webSocketRequest("EIO=4&transport=websocket",
-		"Origin: https://app.example.org", "User-Agent: "+strings.Repeat("x", 100), "Accept-Encoding: gzip, deflate, br",
-		"Accept-Language: en-GB,en;q=0.9", "Cache-Control: no-cache", "Pragma: no-cache", "")))
+	c.write(b, []byte(peertest.WebSocketRequest("EIO=4&transport=websocket",
+		"Origin", "https://app.example.org", "User-Agent", strings.Repeat("x", 100), "Accept-Encoding", "gzip, deflate, br",
+		"Accept-Language", "en-GB,en;q=0.9", "Cache-Control", "no-cache", "Pragma", "no-cache")))
 	c.readUntil(b, []byte(`"maxPayload":1000000}`))
 	return c
 }
@@ -89,7 +90,7 @@ func benchServer(b testing.TB) (*Server, int) {
 	h.srv.config.Open = func(s *Session) Handler { return &echoHandler{s} }
 	b.Cleanup(func() {
 		h.srv.Close()
-		h.http.Close()
+		h.HTTP.Close()
 	})
 	return h.srv, ln.Addr().(*net.TCPAddr).Port
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdpost/holdpost/internal/frame"
+	"github.com/holdpost/holdpost/internal/peertest"
 )
 
 // A tapLink is a connection whose peer is the test: what is written is kept.
@@ -56,7 +57,7 @@ func replay(t *testing.T, in []byte, cut int) (got, reasons string) {
 	got = strings.Join(r.messages(), "|")
 	reader := frame.Reader{Limits: &frame.Limits{MaxMessage: 1 << 20, Client: true}}
 	defer reader.Release()
-	f := &frames{peer: &peer{t: t, in: make(chan string, 1<<16)}}
+	f := &peertest.Frames{In: make(chan string, 1<<16)}
 	if err := reader.Feed(l.out.Bytes(), f); err != nil || reader.Pending() {
 		t.Errorf("the server's frames: %v, incomplete %v", err, reader.Pending())
 	}

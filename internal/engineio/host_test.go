@@ -1,54 +1,22 @@
 package engineio
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"log"
 	"net"
-	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/holdpost/holdpost/internal/peertest"
 )
-
-// memory is a listener whose connections are pipes.
-type memory struct {
-	conns chan net.Conn
-	once  sync.Once
-	done  chan struct{}
-}
-
-func listenMemory() *memory { return &memory{conns: make(chan net.Conn), done: make(chan struct{})} }
-
-func (m *memory) Accept() (net.Conn, error) {
-	select {
-	case c := <-m.conns:
-		return c, nil
-	case <-m.done:
-		return nil, net.ErrClosed
-	}
-}
-func (m *memory) Close() error   { m.once.Do(func() { close(m.done) }); return nil }
-func (m *memory) Addr() net.Addr { return &net.TCPAddr{} }
-func (m *memory) dial() (net.Conn, error) {
-	ours, theirs := net.Pipe()
-	select {
-	case m.conns <- theirs:
-		return ours, nil
-	case <-m.done:
-		return nil, net.ErrClosed
-	}
-}
 
 // A host is a server under test with everything that happened to its sessions.
 type host struct {
-	t    *testing.T
-	srv  *Server
-	http *http.Server
-	dial func() (net.Conn, error)
-	web  *http.Client
+	*peertest.Host
+	t   *testing.T
+	srv *Server
 
 	mu       sync.Mutex
 	sessions []*recorder
@@ -123,14 +91,22 @@ func echo(s *Session, data []byte, binary bool) error {
 
 func newHost(t *testing.T, c Config) *host {
 	t.Helper()
-	ln := listenMemory()
-	h := serveHost(t, c, ln)
-	h.dial = ln.dial
+	h := &host{t: t}
+	h.srv = h.server(c)
+	h.Host = peertest.New(t, h.srv)
+	t.Cleanup(func() { h.srv.Close() })
 	return h
 }
 
 func serveHost(t *testing.T, c Config, ln net.Listener) *host {
 	h := &host{t: t}
+	h.srv = h.server(c)
+	h.Host = peertest.Serve(t, h.srv, ln)
+	t.Cleanup(func() { h.srv.Close() })
+	return h
+}
+
+func (h *host) server(c Config) *Server {
 	c.Open = func(s *Session) Handler {
 		r := &recorder{host: h, session: s}
 		h.mu.Lock()
@@ -141,22 +117,7 @@ func serveHost(t *testing.T, c Config, ln net.Listener) *host {
 		}
 		return r
 	}
-	h.srv = New(c)
-	h.dial = func() (net.Conn, error) { return net.Dial(ln.Addr().Network(), ln.Addr().String()) }
-	h.http = &http.Server{Handler: h.srv, ErrorLog: log.New(io.Discard, "", 0)}
-	served := make(chan struct{})
-	go func() { h.http.Serve(ln); close(served) }()
-	transport := &http.Transport{
-		DialContext: func(context.Context, string, string) (net.Conn, error) { return h.dial() }, DisableCompression: true,
-	}
-	h.web = &http.Client{Transport: transport}
-	t.Cleanup(func() {
-		h.srv.Close()
-		transport.CloseIdleConnections()
-		h.http.Close()
-		<-served
-	})
-	return h
+	return New(c)
 }
 
 // last returns the newest session.
@@ -170,29 +131,53 @@ func (h *host) last() *recorder {
 	return h.sessions[len(h.sessions)-1]
 }
 
-// request sends one request and returns the status and the body.
-func (h *host) request(method, query, body string, header ...string) (int, string) {
-	h.t.Helper()
-	status, text, err := h.tryRequest(context.Background(), method, query, body, header...)
-	if err != nil {
-		h.t.Errorf("%s %s: %v", method, query, err)
-	}
-	return status, text
+// A peer is a scripted client that knows the application's side of its session.
+type peer struct {
+	*peertest.Peer
+	host *host
 }
 
-func (h *host) tryRequest(ctx context.Context, method, query, body string, header ...string) (int, string, error) {
-	r, err := http.NewRequestWithContext(ctx, method, "http://test/socket.io/?"+query, strings.NewReader(body))
-	if err != nil {
-		return 0, "", err
+func (h *host) connect(transport string) *peer {
+	h.t.Helper()
+	return &peer{h.Connect(transport), h}
+}
+
+// ended waits for the session's end and checks its reason.
+func (p *peer) ended(what string, reason Reason) *recorder {
+	p.host.t.Helper()
+	r := p.record()
+	for range 1200 {
+		if len(r.reasons()) > 0 {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
-	for i := 0; i < len(header); i += 2 {
-		r.Header[header[i]] = append(r.Header[header[i]], header[i+1])
+	if got := r.reasons(); !slices.Equal(got, []string{string(reason)}) {
+		p.host.t.Fatalf("%s: closed with %q, want %q", what, got, reason)
 	}
-	resp, err := h.web.Do(r)
-	if err != nil {
-		return 0, "", err
+	return r
+}
+
+// record returns the application's side of the session.
+func (p *peer) record() *recorder {
+	p.host.t.Helper()
+	p.host.mu.Lock()
+	defer p.host.mu.Unlock()
+	for _, r := range p.host.sessions {
+		if r.session.ID() == p.SID {
+			return r
+		}
 	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	return resp.StatusCode, string(b), err
+	p.host.t.Fatalf("no session %q", p.SID)
+	return nil
+}
+
+// run runs the scenario over every transport, in a bubble of its own clock.
+func run(t *testing.T, c Config, scenario func(t *testing.T, h *host, transport string)) {
+	t.Helper()
+	for _, transport := range peertest.Transports {
+		t.Run(transport, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { scenario(t, newHost(t, c), transport) })
+		})
+	}
 }

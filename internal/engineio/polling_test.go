@@ -10,12 +10,14 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/holdpost/holdpost/internal/peertest"
 )
 
 // openPolling opens a session that nobody polls for.
 func (h *host) openPolling() (sid string, r *recorder) {
 	h.t.Helper()
-	if status, body := h.request("GET", "EIO=4&transport=polling", ""); status != 200 {
+	if status, body := h.Request("GET", "EIO=4&transport=polling", ""); status != 200 {
 		h.t.Fatalf("handshake: %d %s", status, body)
 	}
 	r = h.last()
@@ -31,7 +33,7 @@ type response struct {
 func (h *host) background(method, query, body string) <-chan response {
 	c := make(chan response, 1)
 	go func() {
-		status, text, _ := h.tryRequest(context.Background(), method, query, body)
+		status, text, _ := h.TryRequest(context.Background(), method, query, body)
 		c <- response{status, text}
 	}()
 	synctest.Wait()
@@ -43,9 +45,9 @@ func (h *host) wantAnswer(what string, c <-chan response, status int, body strin
 	select {
 	case got := <-c:
 		if got.status != status || got.body != body {
-			h.t.Errorf("%s: %d %s, want %d %q", what, got.status, clip(got.body), status, body)
+			h.t.Errorf("%s: %d %s, want %d %q", what, got.status, peertest.Clip(got.body), status, body)
 		}
-	case <-time.After(patience):
+	case <-time.After(peertest.Patience):
 		h.t.Errorf("%s: no answer", what)
 	}
 }
@@ -65,7 +67,7 @@ func bubble(t *testing.T, c Config, f func(t *testing.T, h *host)) {
 
 func TestPollHeaders(t *testing.T) {
 	bubble(t, Config{}, func(t *testing.T, h *host) {
-		resp, err := h.web.Get("http://test/socket.io?EIO=4&transport=polling")
+		resp, err := h.Web.Get("http://test/socket.io?EIO=4&transport=polling")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +81,7 @@ func TestPollHeaders(t *testing.T) {
 				t.Errorf("%s: %q, want %q", name, got, want)
 			}
 		}
-		resp, err = h.web.Post("http://test/socket.io/?EIO=4&transport=polling&sid="+h.last().session.ID(), "text/plain;charset=UTF-8", strings.NewReader("4x"))
+		resp, err = h.Web.Post("http://test/socket.io/?EIO=4&transport=polling&sid="+h.last().session.ID(), "text/plain;charset=UTF-8", strings.NewReader("4x"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -97,7 +99,7 @@ func TestPollCap(t *testing.T) {
 			r.session.Send(true, NewText(fmt.Append(nil, i)))
 		}
 		for _, want := range []int{16, 16, 8} {
-			_, body := h.request("GET", query, "")
+			_, body := h.Request("GET", query, "")
 			if n := strings.Count(body, "\x1e") + 1; n != want {
 				t.Errorf("%d packets in one response, want %d", n, want)
 			}
@@ -110,11 +112,11 @@ func TestPollCap(t *testing.T) {
 			r.session.Send(true, NewText(fmt.Append(nil, i)))
 		}
 		r.session.Close(ReasonForcedClose)
-		_, body := h.request("GET", query, "")
+		_, body := h.Request("GET", query, "")
 		if n := strings.Count(body, "\x1e") + 1; n != 16 || strings.HasSuffix(body, "\x1e1") {
-			t.Errorf("%d packets, the close may not be the seventeenth: %s", n, clip(body))
+			t.Errorf("%d packets, the close may not be the seventeenth: %s", n, peertest.Clip(body))
 		}
-		if _, body := h.request("GET", query, ""); body != "1" {
+		if _, body := h.Request("GET", query, ""); body != "1" {
 			t.Errorf("then %q, want the close", body)
 		}
 		h.wantEnd("closed", r, ReasonForcedClose)
@@ -136,7 +138,7 @@ func TestOverlappingPolls(t *testing.T) {
 // slowPost sends a POST whose body does not come.
 func (h *host) slowPost(query string, length string) (conn io.ReadWriteCloser, answer <-chan response) {
 	h.t.Helper()
-	c, err := h.dial()
+	c, err := h.Dial()
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -186,7 +188,7 @@ func TestAbortedRequests(t *testing.T) {
 			query, r := h.openPolling()
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Millisecond)
 			defer cancel()
-			if _, _, err := h.tryRequest(ctx, "GET", query, ""); err == nil {
+			if _, _, err := h.TryRequest(ctx, "GET", query, ""); err == nil {
 				t.Fatal("poll was answered")
 			}
 			h.wantEnd("aborted poll", r, ReasonTransportError)
@@ -258,7 +260,7 @@ func TestBodies(t *testing.T) {
 					if chunked {
 						body = io.MultiReader(body) // hides the length
 					}
-					resp, err := h.web.Post("http://test/socket.io/?"+query, "text/plain;charset=UTF-8", body)
+					resp, err := h.Web.Post("http://test/socket.io/?"+query, "text/plain;charset=UTF-8", body)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -272,7 +274,7 @@ func TestBodies(t *testing.T) {
 						t.Errorf("%d %q, want %d %q", resp.StatusCode, text, tt.status, want)
 					}
 					if got := strings.Join(r.messages(), "|"); got != tt.got {
-						t.Errorf("got %s, want %s", clip(got), clip(tt.got))
+						t.Errorf("got %s, want %s", peertest.Clip(got), peertest.Clip(tt.got))
 					}
 					if tt.reason != "" {
 						h.wantEnd(tt.name, r, tt.reason)
@@ -293,7 +295,7 @@ func TestContentTypes(t *testing.T) {
 	} {
 		bubble(t, Config{}, func(t *testing.T, h *host) {
 			query, r := h.openPolling()
-			status, body := h.request("POST", query, "4a", "Content-Type", contentType)
+			status, body := h.Request("POST", query, "4a", "Content-Type", contentType)
 			if fine && (status != 200 || body != "ok" || len(r.messages()) != 1) {
 				t.Errorf("%q: %d %q, got %q", contentType, status, body, r.messages())
 			}
@@ -358,7 +360,7 @@ func TestPollNeverRead(t *testing.T) {
 	bubble(t, Config{}, func(t *testing.T, h *host) {
 		query, r := h.openPolling()
 		r.session.Send(true, NewText([]byte("a")))
-		conn, err := h.dial()
+		conn, err := h.Dial()
 		if err != nil {
 			t.Fatal(err)
 		}

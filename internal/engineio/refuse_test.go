@@ -93,7 +93,7 @@ func TestRefusals(t *testing.T) {
 		h := newHost(t, Config{})
 		live, socket := h.connect(Polling), h.connect(WebSocket)
 		for _, tt := range tests {
-			query := strings.NewReplacer("LIVE", live.sid, "SOCKET", socket.sid).Replace(tt.query)
+			query := strings.NewReplacer("LIVE", live.SID, "SOCKET", socket.SID).Replace(tt.query)
 			var header []string
 			if tt.upgrade {
 				header = upgradeHeaders
@@ -113,9 +113,9 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%s: an error says how to be cached", tt.name)
 			}
 		}
-		live.send("4still")
+		live.Send("4still")
 		live.record().session.Send(true, NewText([]byte("alive")))
-		live.want("the session has survived it all", "4alive")
+		live.Want("the session has survived it all", "4alive")
 		if n := h.srv.Len(); n != 2 {
 			t.Errorf("%d sessions, want the 2 of the test", n)
 		}
@@ -131,7 +131,7 @@ func TestRefusalMatrix(t *testing.T) {
 		live := h.connect(WebSocket)
 		for _, transport := range []string{"polling", "websocket", "webtransport", "foo", "constructor", "", "polling&transport=websocket"} {
 			for _, method := range []string{"GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD", "TRACE", "CONNECT", "get", strings.Repeat("X", 1024)} {
-				for _, sid := range []string{"", live.sid, closed.sid, "foreign", "__proto__", "%00", "%zz", strings.Repeat("a", 10_000)} {
+				for _, sid := range []string{"", live.SID, closed.SID, "foreign", "__proto__", "%00", "%zz", strings.Repeat("a", 10_000)} {
 					for _, upgrade := range []bool{false, true} {
 						if transport == "polling" && method == "GET" && sid == "" && !upgrade {
 							continue // this one opens a session
@@ -199,9 +199,9 @@ func TestVeto(t *testing.T) {
 		asked = 0
 		evil := []string{"Origin", "https://evil"}
 		check("origin of a handshake", h.ask("GET", "EIO=4&transport=polling", evil...), 403, body4)
-		check("origin of a request", h.ask("POST", "EIO=4&transport=polling&sid="+c.sid, evil...), 403, body4)
+		check("origin of a request", h.ask("POST", "EIO=4&transport=polling&sid="+c.SID, evil...), 403, body4)
 		check("origin of a websocket", h.ask("GET", "EIO=4&transport=websocket", append(evil, upgradeHeaders...)...), 400, "Forbidden")
-		check("origin of an upgrade", h.ask("GET", "EIO=4&transport=websocket&sid="+c.sid, append(evil, upgradeHeaders...)...), 400, "Forbidden")
+		check("origin of an upgrade", h.ask("GET", "EIO=4&transport=websocket&sid="+c.SID, append(evil, upgradeHeaders...)...), 400, "Forbidden")
 		check("illegal origin", h.ask("GET", "EIO=4&transport=polling", "Origin", "a\x00b"), 400, body3)
 		if asked != 0 {
 			t.Error("asked about requests that were refused, or of a session")
@@ -215,7 +215,7 @@ func TestTransportsThatAreOff(t *testing.T) {
 		if w := h.ask("GET", "EIO=4&transport=websocket", upgradeHeaders...); w.Code != 400 || w.Body.String() != "Transport unknown" {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
-		if _, body := h.request("GET", "EIO=4&transport=polling", ""); !strings.Contains(body, `"upgrades":[]`) {
+		if _, body := h.Request("GET", "EIO=4&transport=polling", ""); !strings.Contains(body, `"upgrades":[]`) {
 			t.Errorf("offers upgrades: %s", body)
 		}
 		h = newHost(t, Config{Transports: []string{WebSocket}})
@@ -223,7 +223,7 @@ func TestTransportsThatAreOff(t *testing.T) {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 		h = newHost(t, Config{NoUpgrades: true})
-		_, body := h.request("GET", "EIO=4&transport=polling", "")
+		_, body := h.Request("GET", "EIO=4&transport=polling", "")
 		if !strings.Contains(body, `"upgrades":[]`) {
 			t.Errorf("offers upgrades: %s", body)
 		}
@@ -271,7 +271,7 @@ func TestHandshake(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHost(t, Config{})
-				conn, err := h.dial()
+				conn, err := h.Dial()
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -26,13 +26,13 @@ func TestOrder(t *testing.T) {
 		}
 		next := [senders]int{}
 		for range senders * units {
-			first := c.next()
+			first := c.Next()
 			var sender, i int
 			fmt.Sscanf(first, "4%d %d a", &sender, &i)
 			if want := fmt.Sprintf("4%d %d a", sender, next[sender]); first != want {
 				t.Fatalf("got %q, want %q", first, want)
 			}
-			c.want("the other half of the unit", fmt.Sprintf("4%d %d b", sender, i))
+			c.Want("the other half of the unit", fmt.Sprintf("4%d %d b", sender, i))
 			next[sender]++
 		}
 		wg.Wait()
@@ -56,14 +56,14 @@ func TestCork(t *testing.T) {
 			t.Error("went out without a flush")
 		}
 		start := time.Now()
-		c.want("it goes out by itself", "4a", "4b", "4c")
+		c.Want("it goes out by itself", "4a", "4b", "4c")
 		if d := time.Since(start); d > 2*time.Millisecond {
 			t.Errorf("after %v", d)
 		}
 		s.Send(false, NewText([]byte("d")))
 		s.Flush()
 		start = time.Now()
-		c.want("or with the flush", "4d")
+		c.Want("or with the flush", "4d")
 		if d := time.Since(start); d > 0 {
 			t.Errorf("after %v", d)
 		}
@@ -91,7 +91,7 @@ func TestNotifyDrained(t *testing.T) {
 		if n := <-done + <-done; n != 0 {
 			t.Errorf("drained with %d bytes queued", n)
 		}
-		c.want("it has gone out", "4a")
+		c.Want("it has gone out", "4a")
 	})
 }
 
@@ -134,7 +134,7 @@ func TestBigUnitOnAnEmptyQueue(t *testing.T) {
 		if !c.record().session.Send(true, NewText([]byte(big))) {
 			t.Fatal("refused")
 		}
-		c.want("it arrives", "4"+big)
+		c.Want("it arrives", "4"+big)
 	})
 }
 
@@ -150,8 +150,8 @@ func TestSizes(t *testing.T) {
 		}
 		for _, n := range sizes {
 			text := strings.Repeat("z", n)
-			c.send("4" + text)
-			c.want(fmt.Sprintf("%d bytes", n), "4"+text)
+			c.Send("4" + text)
+			c.Want(fmt.Sprintf("%d bytes", n), "4"+text)
 		}
 	})
 }
@@ -165,14 +165,14 @@ func TestVolatile(t *testing.T) {
 		if !s.SendVolatile(NewText([]byte("now"))) {
 			t.Error("dropped although nothing is queued")
 		}
-		c.want("it arrives", "4now")
+		c.Want("it arrives", "4now")
 		s.Send(false, NewText([]byte("corked")))
 		if !s.SendVolatile(NewText([]byte("behind"))) {
 			t.Error("dropped although the peer reads")
 		}
-		c.want("in order", "4corked", "4behind")
+		c.Want("in order", "4corked", "4behind")
 
-		conn := h.dialWebSocket("")
+		conn := h.DialWebSocket("EIO=4&transport=websocket")
 		defer conn.Close()
 		conn.Read(make([]byte, 200))
 		s = h.last().session
@@ -192,14 +192,14 @@ func TestVolatile(t *testing.T) {
 func TestVolatileWithoutPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, Config{})
-		_, body := h.request("GET", "EIO=4&transport=polling", "")
+		_, body := h.Request("GET", "EIO=4&transport=polling", "")
 		s := h.last().session
 		if s.SendVolatile(NewText([]byte("x"))) {
 			t.Errorf("taken although no poll waits (%s)", body)
 		}
 		got := make(chan string)
 		go func() {
-			_, body := h.request("GET", "EIO=4&transport=polling&sid="+s.ID(), "")
+			_, body := h.Request("GET", "EIO=4&transport=polling&sid="+s.ID(), "")
 			got <- body
 		}()
 		synctest.Wait()

@@ -17,11 +17,11 @@ func TestShutdown(t *testing.T) {
 		if err := h.srv.Shutdown(context.Background()); err != nil {
 			t.Errorf("Shutdown: %v", err)
 		}
-		c.want("what was sent goes out", "4last words")
+		c.Want("what was sent goes out", "4last words")
 		if transport == Polling {
-			c.want("and the close", "1")
+			c.Want("and the close", "1")
 		} else {
-			c.want("and the close", "close 1005")
+			c.Want("and the close", "close 1005")
 		}
 		c.ended("shutdown", ReasonShutdown)
 		if w := h.ask("GET", "EIO=4&transport=polling"); w.Code != http.StatusServiceUnavailable {
@@ -48,10 +48,10 @@ func TestClose(t *testing.T) {
 		polling, ws, upgraded := h.connect(Polling), h.connect(WebSocket), h.connect("upgrade")
 		query, _ := h.openPolling()
 		h.candidate(query).say("2probe")
-		stuck := h.dialWebSocket("")
+		stuck := h.DialWebSocket("EIO=4&transport=websocket")
 		defer stuck.Close()
 		h.last().session.Send(true, NewText(make([]byte, 1<<20)))
-		lingering := h.dialWebSocket("")
+		lingering := h.DialWebSocket("EIO=4&transport=websocket")
 		defer lingering.Close()
 		h.last().session.Abort(ReasonForcedClose)
 		start := time.Now()
@@ -95,7 +95,7 @@ func TestIdleServerRunsNothing(t *testing.T) {
 			t.Error("no session, and the wheel runs")
 		}
 		again := h.connect(Polling)
-		again.want("and starts again", "2")
+		again.Want("and starts again", "2")
 	})
 }
 

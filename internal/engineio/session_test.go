@@ -14,16 +14,16 @@ func TestEcho(t *testing.T) {
 	run(t, Config{}, func(t *testing.T, h *host, transport string) {
 		h.serve = echo
 		c := h.connect(transport)
-		c.send("4hello")
-		c.want("text comes back", "4hello")
-		c.sendBinary([]byte{1, 2, 3})
-		c.want("binary comes back", "binary 010203")
-		c.send("4")
-		c.want("an empty message is a message", "4")
-		c.sendBinary(nil)
-		c.want("an empty binary message too", "binary ")
-		c.send("4\u20ac")
-		c.want("more than ASCII comes back", "4\u20ac")
+		c.Send("4hello")
+		c.Want("text comes back", "4hello")
+		c.SendBinary([]byte{1, 2, 3})
+		c.Want("binary comes back", "binary 010203")
+		c.Send("4")
+		c.Want("an empty message is a message", "4")
+		c.SendBinary(nil)
+		c.Want("an empty binary message too", "binary ")
+		c.Send("4\u20ac")
+		c.Want("more than ASCII comes back", "4\u20ac")
 	})
 }
 
@@ -32,13 +32,13 @@ func TestHeartbeat(t *testing.T) {
 		c := h.connect(transport)
 		start := time.Now()
 		for range 3 {
-			c.want("server pings", "2")
-			c.send("3")
+			c.Want("server pings", "2")
+			c.Send("3")
 		}
 		if d := time.Since(start); d < 75*time.Second || d > 76*time.Second {
 			t.Errorf("three pings took %v", d)
 		}
-		c.want("one more", "2")
+		c.Want("one more", "2")
 		start = time.Now()
 		c.ended("without a pong", ReasonPingTimeout)
 		if d := time.Since(start); d < 20*time.Second || d > 21*time.Second {
@@ -51,12 +51,12 @@ func TestHeartbeat(t *testing.T) {
 func TestHeartbeatExtended(t *testing.T) {
 	run(t, Config{}, func(t *testing.T, h *host, transport string) {
 		c := h.connect(transport)
-		c.want("server pings", "2")
+		c.Want("server pings", "2")
 		start := time.Now()
 		time.Sleep(10 * time.Second)
-		c.send("4still here")
-		c.wantIdle("more time", 25*time.Second)
-		c.send("4and here")
+		c.Send("4still here")
+		c.WantIdle("more time", 25*time.Second)
+		c.Send("4and here")
 		c.ended("no pong in twice the time", ReasonPingTimeout)
 		if d := time.Since(start); d < 40*time.Second || d > 41*time.Second {
 			t.Errorf("timeout after %v", d)
@@ -69,9 +69,9 @@ func TestPongsThatNobodyAskedFor(t *testing.T) {
 		c := h.connect(transport)
 		start := time.Now()
 		for range 100 {
-			c.send("3")
+			c.Send("3")
 		}
-		c.want("the ping comes when it is due", "2")
+		c.Want("the ping comes when it is due", "2")
 		if d := time.Since(start); d < 25*time.Second || d > 26*time.Second {
 			t.Errorf("ping after %v", d)
 		}
@@ -81,7 +81,7 @@ func TestPongsThatNobodyAskedFor(t *testing.T) {
 func TestNoHeartbeat(t *testing.T) {
 	run(t, Config{PingInterval: -1}, func(t *testing.T, h *host, transport string) {
 		c := h.connect(transport)
-		c.wantIdle("heartbeat is off", time.Hour)
+		c.WantIdle("heartbeat is off", time.Hour)
 	})
 }
 
@@ -99,12 +99,12 @@ func TestCloses(t *testing.T) {
 				go s.Abort(ReasonForcedClose)
 			}
 		}, ReasonForcedClose},
-		{"close packet", func(c *peer, s *Session) { c.send("1") }, ReasonTransportClose},
-		{"ping from the client", func(c *peer, s *Session) { c.sendBad("2") }, ReasonTransportError},
-		{"unknown packet", func(c *peer, s *Session) { c.sendBad("7") }, ReasonParseError},
-		{"empty packet", func(c *peer, s *Session) { c.sendBad("") }, ReasonParseError},
-		{"bad base64", func(c *peer, s *Session) { c.sendBad("bAAA") }, ReasonParseError},
-		{"handler refuses", func(c *peer, s *Session) { c.sendBad("4refuse") }, ReasonParseError},
+		{"close packet", func(c *peer, s *Session) { c.Send("1") }, ReasonTransportClose},
+		{"ping from the client", func(c *peer, s *Session) { c.SendBad("2") }, ReasonTransportError},
+		{"unknown packet", func(c *peer, s *Session) { c.SendBad("7") }, ReasonParseError},
+		{"empty packet", func(c *peer, s *Session) { c.SendBad("") }, ReasonParseError},
+		{"bad base64", func(c *peer, s *Session) { c.SendBad("bAAA") }, ReasonParseError},
+		{"handler refuses", func(c *peer, s *Session) { c.SendBad("4refuse") }, ReasonParseError},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -117,7 +117,7 @@ func TestCloses(t *testing.T) {
 				}
 				c := h.connect(transport)
 				for _, ignored := range []string{"0", "5", "6", "3"} {
-					c.send(ignored)
+					c.Send(ignored)
 				}
 				synctest.Wait()
 				s := c.record().session
@@ -136,7 +136,7 @@ func TestCloses(t *testing.T) {
 				if h.srv.Len() != 0 {
 					t.Errorf("%d sessions left", h.srv.Len())
 				}
-				if status, body := h.request("GET", "EIO=4&transport=polling&sid="+c.sid, ""); status != 400 || !strings.Contains(body, `"code":1`) {
+				if status, body := h.Request("GET", "EIO=4&transport=polling&sid="+c.SID, ""); status != 400 || !strings.Contains(body, `"code":1`) {
 					t.Errorf("then a poll gets %d %s", status, body)
 				}
 			})
@@ -159,11 +159,11 @@ func TestCloseDrains(t *testing.T) {
 		if s.Send(true, NewText([]byte("late"))) {
 			t.Error("takes messages while closing")
 		}
-		c.want("everything that was sent", want...)
+		c.Want("everything that was sent", want...)
 		if transport == Polling {
-			c.want("and the close", "1")
+			c.Want("and the close", "1")
 		} else {
-			c.want("and the close", "close 1005")
+			c.Want("and the close", "close 1005")
 		}
 		c.ended("closed", ReasonForcedClose)
 	})
@@ -197,20 +197,20 @@ func TestConfirm(t *testing.T) {
 		start := time.Now()
 		s.Send(true, NewText([]byte("a")))
 		confirm(1)
-		c.want("the first ping goes at once", "4a", "2")
+		c.Want("the first ping goes at once", "4a", "2")
 		confirm(2) // after the ping: its answer proves nothing of this one
 		confirm(3)
 		want()
-		c.send("3")
+		c.Send("3")
 		want(1)
-		c.want("one ping for both", "2")
+		c.Want("one ping for both", "2")
 		if d := time.Since(start); d < time.Second || d > 1200*time.Millisecond {
 			t.Errorf("second ping after %v", d)
 		}
-		c.send("3")
+		c.Send("3")
 		want(1, 2, 3)
 		start = time.Now()
-		c.want("an idle session is pinged by the heartbeat only", "2")
+		c.Want("an idle session is pinged by the heartbeat only", "2")
 		if d := time.Since(start); d < 25*time.Second || d > 26*time.Second {
 			t.Errorf("next ping after %v", d)
 		}
@@ -274,7 +274,7 @@ func TestSessionFacts(t *testing.T) {
 func TestKeptHeaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, Config{})
-		h.request("GET", "EIO=4&transport=polling", "", "Cookie", "a=b", "X-Other", "no", "Origin", "https://x")
+		h.Request("GET", "EIO=4&transport=polling", "", "Cookie", "a=b", "X-Other", "no", "Origin", "https://x")
 		got := h.last().session.Header()
 		if got.Get("Cookie") != "a=b" || got.Get("Origin") != "https://x" || got.Get("X-Other") != "" {
 			t.Errorf("kept %v", got)
@@ -287,7 +287,7 @@ func TestOpenSends(t *testing.T) {
 	run(t, Config{}, func(t *testing.T, h *host, transport string) {
 		h.open = func(s *Session) { s.Send(false, NewText([]byte("a")), NewText([]byte("b"))) }
 		c := h.connect(transport)
-		c.want("sent by Open", "4a", "4b")
+		c.Want("sent by Open", "4a", "4b")
 	})
 	run(t, Config{}, func(t *testing.T, h *host, transport string) {
 		if transport == "upgrade" {
@@ -298,7 +298,7 @@ func TestOpenSends(t *testing.T) {
 			s.Close(ReasonForcedClose)
 		}
 		c := h.connect(transport)
-		c.want("what was sent before the close", "4bye")
+		c.Want("what was sent before the close", "4bye")
 		c.ended("closed by Open", ReasonForcedClose)
 	})
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/holdpost/holdpost/internal/frame"
+	"github.com/holdpost/holdpost/internal/peertest"
 )
 
 // These tests run over sockets, in real time: what they are about is the kernel's part. They wait for conditions only.
@@ -122,7 +123,7 @@ func TestBacklog(t *testing.T) {
 	for _, network := range []string{"tcp", "unix"} {
 		t.Run(network, func(t *testing.T) {
 			h := serveHost(t, Config{QueueBytes: 1 << 30, QueuePackets: 1 << 20, WriteTimeout: time.Minute}, listen(t, network))
-			conn := h.dialWebSocket("")
+			conn := h.DialWebSocket("EIO=4&transport=websocket")
 			defer conn.Close()
 			s := sessionOf(h, 1).session
 			r := rand.New(rand.NewPCG(3, 4))
@@ -182,12 +183,12 @@ func TestCloseRaces(t *testing.T) {
 		var wg sync.WaitGroup
 		for k := range width {
 			wg.Go(func() {
-				conn := h.dialWebSocket("")
+				conn := h.DialWebSocket("EIO=4&transport=websocket")
 				defer conn.Close()
 				r := rand.New(rand.NewPCG(uint64(round), uint64(k)))
 				if k%4 == 0 { // read a little and hang up the hard way
 					io.CopyN(io.Discard, conn, int64(r.IntN(100_000)))
-					conn.(*bufferedConn).Conn.(*net.TCPConn).SetLinger(0)
+					conn.Conn.(*net.TCPConn).SetLinger(0)
 					return
 				}
 				c := checker{stream: anyStream}
@@ -213,7 +214,7 @@ func TestManyEchoes(t *testing.T) {
 	var wg sync.WaitGroup
 	for stream := range 20 {
 		wg.Go(func() {
-			conn := h.dialWebSocket("")
+			conn := h.DialWebSocket("EIO=4&transport=websocket")
 			defer conn.Close()
 			const count = 200
 			go func() {
@@ -246,11 +247,11 @@ func TestManyEchoes(t *testing.T) {
 // A connection may break at every byte of the handshake and of what follows, in either way (reset or end): nothing stays.
 func TestBrokenAtEveryByte(t *testing.T) {
 	h := serveHost(t, Config{}, listen(t, "tcp"))
-	script := webSocketRequest("EIO=4&transport=websocket", "") + masked(frame.Text, true, "4hello") + masked(frame.Close, true, "")
+	script := peertest.WebSocketRequest("EIO=4&transport=websocket") + masked(frame.Text, true, "4hello") + masked(frame.Close, true, "")
 	before := runtime.NumGoroutine()
 	for n := range len(script) + 1 {
 		for _, reset := range []bool{false, true} {
-			conn, err := h.dial()
+			conn, err := h.Dial()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -273,10 +274,10 @@ func TestBrokenAtEveryByte(t *testing.T) {
 // One peer that does not read costs the others nothing, and goes after the write timeout.
 func TestStuckPeer(t *testing.T) {
 	h := serveHost(t, Config{WriteTimeout: 300 * time.Millisecond, QueueBytes: 64 << 20}, listen(t, "tcp"))
-	stuck := h.dialWebSocket("")
+	stuck := h.DialWebSocket("EIO=4&transport=websocket")
 	defer stuck.Close()
 	bad := sessionOf(h, 1)
-	good := h.dialWebSocket("")
+	good := h.DialWebSocket("EIO=4&transport=websocket")
 	defer good.Close()
 	fine := sessionOf(h, 2)
 	m := NewBinary(make([]byte, 60_000))
@@ -316,7 +317,7 @@ func TestHeapOfHostileStreams(t *testing.T) {
 	before := heap()
 	var conns []net.Conn
 	for range 50 {
-		conn := h.dialWebSocket("")
+		conn := h.DialWebSocket("EIO=4&transport=websocket")
 		io.WriteString(conn, "\x82\xff\x00\x00\x00\x00\x06\x40\x00\x00\x01\x02\x03\x04x") // of 100 MiB
 		conns = append(conns, conn)
 	}
@@ -343,10 +344,10 @@ func TestHeapOfHostileStreams(t *testing.T) {
 // The peer ends its side and still reads: it is told goodbye, and gone.
 func TestHalfClose(t *testing.T) {
 	h := serveHost(t, Config{}, listen(t, "tcp"))
-	conn := h.dialWebSocket("")
+	conn := h.DialWebSocket("EIO=4&transport=websocket")
 	defer conn.Close()
 	r := sessionOf(h, 1)
-	conn.(*bufferedConn).Conn.(*net.TCPConn).CloseWrite()
+	conn.Conn.(*net.TCPConn).CloseWrite()
 	eventually(t, "closed", func() bool { return len(r.reasons()) == 1 })
 	if got := r.reasons()[0]; got != string(ReasonTransportClose) {
 		t.Errorf("closed with %q", got)
@@ -360,20 +361,20 @@ func TestUpgradeOverTCP(t *testing.T) {
 			h := serveHost(t, Config{PingInterval: 300 * time.Millisecond, PingTimeout: 2 * time.Second}, listen(t, "tcp"))
 			h.serve = echo
 			c := h.connect(transport)
-			c.send("4hello")
-			c.want("echo", "4hello")
+			c.Send("4hello")
+			c.Want("echo", "4hello")
 			for range 3 {
-				c.want("ping", "2")
-				c.send("3")
+				c.Want("ping", "2")
+				c.Send("3")
 			}
 			big := strings.Repeat("x", 500_000)
-			c.send("4" + big)
-			c.want("a big one", "4"+big)
+			c.Send("4" + big)
+			c.Want("a big one", "4"+big)
 			c.record().session.Close(ReasonForcedClose)
 			if transport == Polling {
-				c.want("close", "1")
+				c.Want("close", "1")
 			} else {
-				c.want("close", "close 1005")
+				c.Want("close", "close 1005")
 			}
 			c.ended("closed", ReasonForcedClose)
 		})
@@ -386,19 +387,19 @@ func TestTLS(t *testing.T) {
 	h.serve = echo
 	server := httptest.NewTLSServer(h.srv)
 	defer server.Close()
-	h.dial = func() (net.Conn, error) {
+	h.Dial = func() (net.Conn, error) {
 		return tls.Dial("tcp", server.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true})
 	}
 	c := h.connect(WebSocket)
 	for _, n := range []int{10, 511, 512, 513, 40_000, 500_000} {
 		text := strings.Repeat("x", n)
-		c.send("4" + text)
-		c.want("echo", "4"+text)
+		c.Send("4" + text)
+		c.Want("echo", "4"+text)
 	}
 	if !c.record().session.Secure() {
 		t.Error("not secure")
 	}
-	c.sendBad("abc")
-	c.want("the close frame arrives", "close 1005")
+	c.SendBad("abc")
+	c.Want("the close frame arrives", "close 1005")
 	c.ended("unknown packet", ReasonParseError)
 }

@@ -10,30 +10,31 @@ import (
 	"time"
 
 	"github.com/holdpost/holdpost/internal/frame"
+	"github.com/holdpost/holdpost/internal/peertest"
 )
 
 // A candidate is a WebSocket that says it wants to take over a session.
 type candidate struct {
-	*peer
+	*peertest.Peer
 	conn net.Conn
 }
 
 func (h *host) candidate(query string) *candidate {
 	h.t.Helper()
 	_, sid, _ := strings.Cut(query, "sid=")
-	conn := h.dialWebSocket(sid)
-	c := &candidate{&peer{t: h.t, host: h, in: make(chan string, 100)}, conn}
-	c.wait.Go(func() { c.readFrames(conn, nil) })
+	conn := h.DialWebSocket("EIO=4&transport=websocket&sid=" + sid)
+	c := &candidate{h.NewPeer(), conn}
+	c.Read(conn)
 	h.t.Cleanup(func() {
 		conn.Close()
-		c.wait.Wait()
+		c.Close()
 	})
 	return c
 }
 
 func (c *candidate) say(packets ...string) {
 	for _, packet := range packets {
-		c.write(c.conn, frame.Text, packet)
+		c.Write(c.conn, frame.Text, packet)
 	}
 	synctest.Wait()
 }
@@ -44,16 +45,16 @@ func TestUpgradeStepByStep(t *testing.T) {
 		poll := h.background("GET", query, "")
 		ws := h.candidate(query)
 		ws.say("2probe")
-		ws.want("the probe is answered", "3probe")
+		ws.Want("the probe is answered", "3probe")
 		h.wantAnswer("the waiting poll is let go at once", poll, 200, "6")
 		h.wantAnswer("and the next", h.background("GET", query, ""), 200, "6")
 		h.wantAnswer("POST still works", h.background("POST", query, "4posted"), 200, "ok")
 		r.session.Send(true, NewText([]byte("a")))
 		h.wantAnswer("what is sent goes by polling", h.background("GET", query, ""), 200, "4a")
 		r.session.Send(true, NewText([]byte("b")))
-		ws.wantIdle("and waits if there is no poll", time.Second)
+		ws.WantIdle("and waits if there is no poll", time.Second)
 		ws.say("5")
-		ws.want("until the switch", "4b")
+		ws.Want("until the switch", "4b")
 		ws.say("4sent")
 		if got := strings.Join(r.messages(), "|"); got != "posted|sent" {
 			t.Errorf("got %q", got)
@@ -64,7 +65,7 @@ func TestUpgradeStepByStep(t *testing.T) {
 		h.wantAnswer("polls are over", h.background("GET", query, ""), 400, body3)
 		h.wantAnswer("and POSTs", h.background("POST", query, "4x"), 400, body3)
 		r.session.Send(true, NewText([]byte("c")))
-		ws.want("the socket is unaffected", "4c")
+		ws.Want("the socket is unaffected", "4c")
 	})
 }
 
@@ -74,9 +75,9 @@ func TestUpgradeEarlyOrWithAPoll(t *testing.T) {
 		query, r := h.openPolling()
 		ws := h.candidate(query)
 		ws.say("2probe", "5", "4a")
-		ws.want("the probe is answered", "3probe")
+		ws.Want("the probe is answered", "3probe")
 		r.session.Send(true, NewText([]byte("b")))
-		ws.want("it works", "4b")
+		ws.Want("it works", "4b")
 		if got := strings.Join(r.messages(), "|"); got != "a" {
 			t.Errorf("got %q", got)
 		}
@@ -90,7 +91,7 @@ func TestUpgradeWhilePosting(t *testing.T) {
 		defer conn.Close()
 		ws := h.candidate(query)
 		ws.say("2probe")
-		ws.want("the probe is answered", "3probe")
+		ws.Want("the probe is answered", "3probe")
 		io.WriteString(conn, "4posted")
 		h.wantAnswer("the POST", answer, 200, "ok")
 		ws.say("5", "4sent")
@@ -127,7 +128,7 @@ func TestUpgradeMisbehaves(t *testing.T) {
 				start := time.Now()
 				go io.WriteString(ws.conn, raw)
 				for {
-					got := ws.next()
+					got := ws.Next()
 					if got == "gone" || strings.HasPrefix(got, "close") {
 						break
 					}
@@ -149,7 +150,7 @@ func TestUpgradeMisbehaves(t *testing.T) {
 				}
 				again := h.candidate(query)
 				again.say("2probe", "5")
-				again.want("a second attempt works", "3probe")
+				again.Want("a second attempt works", "3probe")
 				if r.session.Transport() != WebSocket {
 					t.Error("it did not take over")
 				}
@@ -164,21 +165,21 @@ func TestSecondWebSocket(t *testing.T) {
 		query, r := h.openPolling()
 		first := h.candidate(query)
 		first.say("2probe")
-		first.want("the first", "3probe")
+		first.Want("the first", "3probe")
 		second := h.candidate(query)
-		second.want("one while upgrading", "close 1005")
+		second.Want("one while upgrading", "close 1005")
 		first.say("5")
 		third := h.candidate(query)
-		third.want("one after the upgrade", "close 1005")
+		third.Want("one after the upgrade", "close 1005")
 		r.session.Send(true, NewText([]byte("a")))
-		first.want("nothing of this touches the session", "4a")
+		first.Want("nothing of this touches the session", "4a")
 	})
 	bubble(t, Config{}, func(t *testing.T, h *host) {
 		c := h.connect(WebSocket)
-		other := h.candidate("sid=" + c.sid)
-		other.want("one that began as a websocket", "close 1005")
+		other := h.candidate("sid=" + c.SID)
+		other.Want("one that began as a websocket", "close 1005")
 		c.record().session.Send(true, NewText([]byte("a")))
-		c.want("nothing of this touches the session", "4a")
+		c.Want("nothing of this touches the session", "4a")
 	})
 }
 
@@ -189,9 +190,9 @@ func TestHeartbeatOverTheSwitch(t *testing.T) {
 		h.wantAnswer("the ping", h.background("GET", query, ""), 200, "2")
 		ws := h.candidate(query)
 		ws.say("2probe", "5")
-		ws.want("the probe is answered", "3probe")
+		ws.Want("the probe is answered", "3probe")
 		start := time.Now()
-		ws.want("the ping is never answered", "close 1005")
+		ws.Want("the ping is never answered", "close 1005")
 		if d := time.Since(start); d < 40*time.Second || d > 41*time.Second { // the upgrade has bought time, once
 			t.Errorf("timeout after %v", d)
 		}
@@ -202,7 +203,7 @@ func TestHeartbeatOverTheSwitch(t *testing.T) {
 		h.wantAnswer("the ping", h.background("GET", query, ""), 200, "2")
 		ws := h.candidate(query)
 		ws.say("2probe", "5", "3")
-		ws.want("the probe is answered", "3probe", "2")
+		ws.Want("the probe is answered", "3probe", "2")
 		if len(r.reasons()) > 0 {
 			t.Errorf("closed with %q", r.reasons())
 		}
@@ -218,12 +219,12 @@ func TestCloseDuringUpgrade(t *testing.T) {
 				query, r := h.openPolling()
 				ws := h.candidate(query)
 				ws.say("2probe")
-				ws.want("the probe is answered", "3probe")
+				ws.Want("the probe is answered", "3probe")
 				if name == "close" {
 					r.session.Send(true, NewText([]byte("a")))
 				}
 				do(r.session)
-				ws.want("the candidate is let go", "gone")
+				ws.Want("the candidate is let go", "gone")
 				if name == "close" {
 					h.wantAnswer("the session ends as it was", h.background("GET", query, ""), 200, "4a\x1e1")
 				}
@@ -252,13 +253,13 @@ func TestOrderOverTheSwitch(t *testing.T) {
 				s.Flush()
 			}()
 			for i := range delay {
-				c.send(fmt.Sprint("4before ", i))
+				c.Send(fmt.Sprint("4before ", i))
 			}
 			time.Sleep(time.Duration(delay) * 3 * time.Millisecond)
-			c.upgrade()
-			c.send("4after")
+			c.Upgrade()
+			c.Send("4after")
 			for i := range count {
-				c.want("in order", fmt.Sprint("4", i))
+				c.Want("in order", fmt.Sprint("4", i))
 			}
 			<-sent
 			synctest.Wait()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/holdpost/holdpost/internal/frame"
+	"github.com/holdpost/holdpost/internal/peertest"
 )
 
 func masked(op frame.Opcode, fin bool, payload string) string {
@@ -50,7 +51,7 @@ func TestFrames(t *testing.T) {
 			for _, pieces := range []int{1 << 20, 1} {
 				bubble(t, Config{MaxPayload: limit}, func(t *testing.T, h *host) {
 					c := h.connect(WebSocket)
-					conn := c.socket()
+					conn := c.Conn()
 					go func() {
 						for raw := []byte(tt.raw); len(raw) > 0; {
 							n, err := conn.Write(raw[:min(pieces, len(raw))])
@@ -60,10 +61,10 @@ func TestFrames(t *testing.T) {
 							raw = raw[n:]
 						}
 					}()
-					c.want(tt.name, tt.want)
+					c.Want(tt.name, tt.want)
 					r := c.ended(tt.name, tt.reason)
 					if got := strings.Join(r.messages(), "|"); got != tt.got {
-						t.Errorf("got %s, want %s", clip(got), clip(tt.got))
+						t.Errorf("got %s, want %s", peertest.Clip(got), peertest.Clip(tt.got))
 					}
 				})
 			}
@@ -81,29 +82,29 @@ func TestFramesBehindTheRequest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, Config{}, func(t *testing.T, h *host) {
 				h.serve = echo
-				conn, err := h.dial()
+				conn, err := h.Dial()
 				if err != nil {
 					t.Fatal(err)
 				}
-				p := &peer{t: t, host: h, in: make(chan string, 10)}
-				go io.WriteString(conn, webSocketRequest("EIO=4&transport=websocket", "")+tt.raw)
+				p := h.NewPeer()
+				go io.WriteString(conn, peertest.WebSocketRequest("EIO=4&transport=websocket")+tt.raw)
 				var head []byte
 				for b := make([]byte, 1); !bytes.HasSuffix(head, []byte("\r\n\r\n")); head = append(head, b[0]) {
 					if _, err := conn.Read(b); err != nil {
 						t.Fatal(err)
 					}
 				}
-				p.wait.Go(func() { p.readFrames(conn, nil) })
-				if open := p.next(); !strings.HasPrefix(open, "0{") {
+				p.Read(conn)
+				if open := p.Next(); !strings.HasPrefix(open, "0{") {
 					t.Fatalf("first comes %q", open)
 				}
 				if tt.want != "" {
-					p.want("then", tt.want)
+					p.Want("then", tt.want)
 				} else {
-					p.wantIdle("it waits for the rest", 5*time.Second)
+					p.WantIdle("it waits for the rest", 5*time.Second)
 				}
 				conn.Close()
-				p.wait.Wait()
+				p.Close()
 			})
 		})
 	}
@@ -112,20 +113,20 @@ func TestFramesBehindTheRequest(t *testing.T) {
 func TestClientPings(t *testing.T) {
 	bubble(t, Config{}, func(t *testing.T, h *host) {
 		c := h.connect(WebSocket)
-		conn := c.socket()
+		conn := c.Conn()
 		io.WriteString(conn, masked(frame.Ping, true, ""))
-		c.want("an empty ping", `pong ""`)
+		c.Want("an empty ping", `pong ""`)
 		io.WriteString(conn, masked(frame.Ping, true, "a")+masked(frame.Ping, true, "b")+masked(frame.Text, true, "4x")+masked(frame.Ping, true, "c"))
-		c.want("only the newest is answered", `pong "c"`)
+		c.Want("only the newest is answered", `pong "c"`)
 		io.WriteString(conn, masked(frame.Pong, true, "unasked"))
-		c.wantIdle("a pong means nothing", time.Second)
+		c.WantIdle("a pong means nothing", time.Second)
 	})
 }
 
 // A flood of pings that reads nothing makes one pong wait, and starts nothing.
 func TestPingFlood(t *testing.T) {
 	bubble(t, Config{}, func(t *testing.T, h *host) {
-		conn := h.dialWebSocket("")
+		conn := h.DialWebSocket("EIO=4&transport=websocket")
 		defer conn.Close()
 		if b := make([]byte, 200); true {
 			conn.Read(b) // the open packet
@@ -158,8 +159,8 @@ func TestIncompleteMessage(t *testing.T) {
 			bubble(t, Config{PingInterval: time.Hour}, func(t *testing.T, h *host) {
 				c := h.connect(WebSocket)
 				start := time.Now()
-				io.WriteString(c.socket(), raw)
-				c.want("it has a term", "close 1008")
+				io.WriteString(c.Conn(), raw)
+				c.Want("it has a term", "close 1008")
 				if d := time.Since(start); d < 30*time.Second || d > 31*time.Second {
 					t.Errorf("closed after %v", d)
 				}
@@ -174,10 +175,10 @@ func TestNeverQuiteComplete(t *testing.T) {
 	bubble(t, Config{PingInterval: time.Hour}, func(t *testing.T, h *host) {
 		c := h.connect(WebSocket)
 		one := masked(frame.Text, true, "4abc")
-		io.WriteString(c.socket(), one[:4])
+		io.WriteString(c.Conn(), one[:4])
 		for range 100 {
 			time.Sleep(time.Second)
-			io.WriteString(c.socket(), one[4:]+one[:4])
+			io.WriteString(c.Conn(), one[4:]+one[:4])
 		}
 		synctest.Wait()
 		if r := c.record(); len(r.messages()) != 100 || len(r.reasons()) > 0 {
@@ -190,7 +191,7 @@ func TestNeverQuiteComplete(t *testing.T) {
 func TestConnectionLost(t *testing.T) {
 	bubble(t, Config{}, func(t *testing.T, h *host) {
 		c := h.connect(WebSocket)
-		c.socket().Close()
+		c.Conn().Close()
 		c.ended("connection lost", ReasonTransportClose)
 		if n := h.srv.Len(); n != 0 {
 			t.Errorf("%d sessions left", n)
@@ -201,7 +202,7 @@ func TestConnectionLost(t *testing.T) {
 // A peer that reads nothing is closed after 10 s, and holds up nobody: sending to it never waits.
 func TestSlowReader(t *testing.T) {
 	bubble(t, Config{PingInterval: -1}, func(t *testing.T, h *host) {
-		conn := h.dialWebSocket("")
+		conn := h.DialWebSocket("EIO=4&transport=websocket")
 		defer conn.Close()
 		conn.Read(make([]byte, 200))
 		r := h.last()
@@ -219,7 +220,7 @@ func TestSlowReader(t *testing.T) {
 // A peer that reads slowly but does read is slow, and alive.
 func TestSlowButAlive(t *testing.T) {
 	bubble(t, Config{PingInterval: -1}, func(t *testing.T, h *host) {
-		conn := h.dialWebSocket("")
+		conn := h.DialWebSocket("EIO=4&transport=websocket")
 		defer conn.Close()
 		conn.Read(make([]byte, 200))
 		r := h.last()
