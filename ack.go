@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 
+	"github.com/holdpost/holdpost/internal/engineio"
 	"github.com/holdpost/holdpost/internal/packet"
 )
 
@@ -47,15 +48,15 @@ func (s *Socket) resolveAck(p *packet.Packet) {
 	}
 }
 
-// EmitPreparedWithAck emits p and calls f exactly once: with the client's answer, or with a [DisconnectError]. f runs on
-// the goroutine that reads the connection or closes the socket and must not block. The error is a [DisconnectError] or
+// DeliverWithAck is [Socket.Deliver] that calls f exactly once: with the client's answer, or with a [DisconnectError]. f runs
+// on the goroutine that reads the connection or closes the socket and must not block. The error is a [DisconnectError] or
 // [ErrTooMany]; f is not called then.
-func (s *Socket) EmitPreparedWithAck(p *Prepared, flush bool, f func(Args, error)) error {
+func (s *Socket) DeliverWithAck(p *Prepared, flush bool, f func(Args, error)) error {
 	id := s.ns.nextAck()
 	if err := s.expectAck(id, f); err != nil {
 		return err
 	}
-	if !s.conn.session.Send(flush, p.messagesWithID(s.ns.name, id)...) {
+	if !s.send(flush, p.messagesWithID(s.ns.name, id)...) {
 		s.dropAck(id) // closing has called f, or never will
 		return s.disconnected()
 	}
@@ -78,12 +79,19 @@ func (s *Socket) EmitWithAck(ctx context.Context, event string, args ...any) (Ar
 	if err := s.expectAck(id, func(a Args, err error) { answers <- answer{a, err} }); err != nil {
 		return Args{}, fmt.Errorf("emit %q: %w", event, err)
 	}
-	if !s.conn.session.Send(true, p.messagesWithID(s.ns.name, id)...) {
+	var emitted *moment
+	switch {
+	case s.recorded():
+		emitted = s.ns.record(socketOf(ctx), emission{prepared: p, id: id, rooms: []string{s.id}}, s.alone)
+	case !s.send(true, p.messagesWithID(s.ns.name, id)...):
 		s.dropAck(id)
 		return Args{}, s.disconnected()
 	}
 	select {
 	case a := <-answers:
+		if a.err == nil && emitted != nil {
+			s.saw(emitted, 0)
+		}
 		return a.args, a.err
 	case <-ctx.Done():
 		s.dropAck(id)
@@ -108,6 +116,9 @@ func (b Broadcast) EmitWithAck(ctx context.Context, event string, args ...any) i
 			yield(Answer{}, err)
 			return
 		}
+		if b.ns == nil {
+			return
+		}
 		type result struct {
 			socket *Socket
 			args   Args
@@ -116,16 +127,24 @@ func (b Broadcast) EmitWithAck(ctx context.Context, event string, args ...any) i
 		targets := b.appendTargets(nil)
 		results := make(chan result, len(targets)) // room for all: nobody who answers ever waits for this loop
 		id := b.ns.nextAck()                       // one id for all, so the packet is encoded once; each socket keeps its own table
-		messages := p.messagesWithID(b.ns.name, id)
+		record := b.ns.srv.config.Recovery != nil
+		var messages []*engineio.Message
+		if !record {
+			messages = p.messagesWithID(b.ns.name, id)
+		}
 		waiting := make(map[*Socket]struct{}, len(targets))
 		for _, s := range targets {
 			err := s.expectAck(id, func(a Args, err error) { results <- result{s, a, err} })
 			if err != nil {
 				results <- result{s, Args{}, err}
-			} else if !s.conn.session.Send(true, messages...) && s.takeAck(id) {
+			} else if !record && !s.send(true, messages...) && s.takeAck(id) {
 				results <- result{s, Args{}, s.disconnected()}
 			}
 			waiting[s] = struct{}{}
+		}
+		var emitted *moment
+		if record {
+			emitted = b.ns.record(socketOf(ctx), b.emission(p, id), func() []*Socket { return targets })
 		}
 		defer func() {
 			for s := range waiting {
@@ -136,6 +155,9 @@ func (b Broadcast) EmitWithAck(ctx context.Context, event string, args ...any) i
 			select {
 			case r := <-results:
 				delete(waiting, r.socket)
+				if r.err == nil && emitted != nil {
+					r.socket.saw(emitted, 0)
+				}
 				if !yield(Answer{r.socket.id, r.args}, r.err) {
 					return
 				}

@@ -44,18 +44,29 @@ func (b Broadcast) Volatile() Broadcast {
 
 // Emit emits an event to the sockets of b. It encodes the event once, never waits for a peer, and succeeds with a context
 // that is done. The error is that of [Prepare].
-func (b Broadcast) Emit(_ context.Context, event string, args ...any) error {
+func (b Broadcast) Emit(ctx context.Context, event string, args ...any) error {
 	p, err := Prepare(event, args...)
 	if err != nil {
 		return err
 	}
-	b.EmitPrepared(p)
+	b.emit(socketOf(ctx), p)
 	return nil
 }
 
 // EmitPrepared is Emit for an event that is encoded already.
-func (b Broadcast) EmitPrepared(p *Prepared) {
-	if b.ns == nil {
+func (b Broadcast) EmitPrepared(p *Prepared) { b.emit(b.sender, p) }
+
+// emit emits p because of what the client of cause did, if cause is not nil.
+func (b Broadcast) emit(cause *Socket, p *Prepared) {
+	switch {
+	case b.ns == nil:
+		return
+	case b.ns.srv.config.Recovery == nil:
+	case b.volatile:
+		b.ns.pass(p, b.targets)
+		return
+	default:
+		b.ns.record(cause, b.emission(p, -1), b.targets)
 		return
 	}
 	buf := targetBuffers.Get().(*[]*Socket)
@@ -73,6 +84,12 @@ func (b Broadcast) EmitPrepared(p *Prepared) {
 	clear(targets)
 	*buf = targets[:0]
 	targetBuffers.Put(buf)
+}
+
+func (b Broadcast) targets() []*Socket { return b.appendTargets(nil) }
+
+func (b Broadcast) emission(p *Prepared, id int64) emission {
+	return emission{prepared: p, id: id, rooms: b.rooms, except: b.except, sender: b.sender}
 }
 
 var targetBuffers = sync.Pool{New: func() any { return new([]*Socket) }}

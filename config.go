@@ -38,9 +38,8 @@ type Config struct {
 	// KeepHeaders names the request headers that a handshake keeps for the lifetime of its connection. Default
 	// Authorization, Cookie, Origin, User-Agent and X-Forwarded-For. Each header kept costs memory.
 	KeepHeaders []string
-	// PrivateID adds a private session id ("pid") to the CONNECT reply. A client that has one brings the offset of the
-	// last event that it saw in its next handshake ("offset" in [Handshake.Auth]).
-	PrivateID bool
+	// Recovery switches connection state recovery on. nil: off.
+	Recovery *Recovery
 
 	// MaxPayload bounds what a client may send at once, in bytes: a POST body, a WebSocket message. Default 1,000,000.
 	MaxPayload int
@@ -93,6 +92,13 @@ func (c *Config) withDefaults() Config {
 	orDefault(&v.MaxPendingAcks, 1024)
 	orDefault(&v.MaxInboundEvents, 10_000)
 	orDefault(&v.MaxInboundBytes, 4<<20)
+	orDefault(&v.QueueBytes, 4<<20)
+	orDefault(&v.QueuePackets, 4096)
+	if v.Recovery != nil {
+		r := *v.Recovery
+		orDefault(&r.MaxAway, defaultMaxAway)
+		v.Recovery = &r
+	}
 	if v.Logger == nil {
 		v.Logger = slog.Default()
 	}

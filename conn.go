@@ -8,6 +8,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdpost/holdpost/internal/engineio"
@@ -137,6 +138,9 @@ func (c *conn) connect(p *packet.Packet) error {
 		return nil
 	}
 	s := &Socket{ns: ns, conn: c, id: newID()}
+	if c.srv.config.Recovery != nil {
+		s.session = new(session)
+	}
 	if len(p.Data) > 0 {
 		s.auth = p.Data
 	}
@@ -162,6 +166,10 @@ func (c *conn) connect(p *packet.Packet) error {
 // admit passes a socket through the gates and into its namespace, or refuses it.
 func (c *conn) admit(s *Socket) {
 	h := s.ns.hook.Load()
+	var back *claim
+	if s.session != nil {
+		back = s.claimed()
+	}
 	for _, gate := range h.gates {
 		var err error
 		if s.guard("gate", func() { err = gate(s.Context(), s) }) {
@@ -172,14 +180,10 @@ func (c *conn) admit(s *Socket) {
 			return
 		}
 	}
-	// The reply is queued before broadcasts can reach the socket, and written after: the client finds all that comes
-	// behind it.
-	c.session.Send(false, c.connectReply(s))
-	if !s.enter() {
+	c.session.Deadline(0, nil)
+	if !c.letIn(s, back) {
 		return
 	}
-	c.session.Deadline(0, nil)
-	c.session.Flush()
 	for _, f := range h.connect {
 		var err error
 		panicked := s.guard("connection", func() { err = f(s.Context(), s) })
@@ -194,13 +198,28 @@ func (c *conn) admit(s *Socket) {
 	}
 }
 
+// letIn makes the socket a connected one and answers its CONNECT. It reports false when the socket was closed meanwhile.
+func (c *conn) letIn(s *Socket, back *claim) bool {
+	if s.session != nil {
+		return s.join(back)
+	}
+	// The reply is queued before broadcasts can reach the socket, and written after: the client finds all that comes
+	// behind it.
+	c.session.Send(false, c.connectReply(s))
+	if !s.enter() {
+		return false
+	}
+	c.session.Flush()
+	return true
+}
+
 func (c *conn) connectReply(s *Socket) *engineio.Message {
 	payload := make([]byte, 0, 64)
 	payload = append(payload, `{"sid":"`...)
 	payload = append(payload, s.id...)
-	if c.srv.config.PrivateID {
+	if s.session != nil {
 		payload = append(payload, `","pid":"`...)
-		payload = append(payload, newID()...)
+		payload = append(payload, s.session.pid...)
 	}
 	payload = append(payload, `"}`...)
 	return engineio.FinishText(packet.AppendConnect(engineio.TextBuffer(len(payload)+len(s.ns.name)+4), s.ns.name, payload))
@@ -279,7 +298,7 @@ func (c *conn) leave(s *Socket, reason Reason, tell bool) {
 	c.left = append(c.left, leftNamespace{s.ns.name, now})
 	c.mu.Unlock()
 	if tell {
-		c.session.Send(true, disconnectMessage(s.ns.name))
+		s.send(true, disconnectMessage(s.ns.name))
 	}
 	s.close(reason)
 }
@@ -292,7 +311,20 @@ func (c *conn) disconnectAll() {
 	for _, s := range sockets {
 		c.leave(s, ReasonServerDisconnect, true)
 	}
-	c.session.Close(engineio.ReasonForcedClose)
+	if c.srv.config.Recovery == nil || len(sockets) == 0 {
+		c.session.Close(engineio.ReasonForcedClose)
+		return
+	}
+	var open atomic.Int32 // outboxes that the close has to wait for
+	open.Store(int32(len(sockets)))
+	for _, s := range sockets {
+		s.enqueue(entry{then: func() {
+			if open.Add(-1) == 0 {
+				c.session.Close(engineio.ReasonForcedClose)
+			}
+		}}, true)
+		s.drain()
+	}
 }
 
 func disconnectMessage(namespace string) *engineio.Message {

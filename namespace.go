@@ -21,8 +21,9 @@ type Namespace struct {
 	name  string
 	rooms *rooms.Index[*Socket]
 
-	acks atomic.Int64
-	hook atomic.Pointer[hooks] // replaced as a whole by registration, so that dispatch takes no lock
+	acks    atomic.Int64
+	journal journal               // for recovery
+	hook    atomic.Pointer[hooks] // replaced as a whole by registration, so that dispatch takes no lock
 
 	mu      sync.RWMutex // guards the fields below
 	sockets []*Socket    // connected; a socket knows its position
@@ -44,6 +45,10 @@ type Gate func(ctx context.Context, s *Socket) error
 func newNamespace(srv *Server, name string) *Namespace {
 	ns := &Namespace{srv: srv, name: name, rooms: rooms.New[*Socket](), byID: make(map[string]*Socket)}
 	ns.hook.Store(&hooks{})
+	if r := srv.config.Recovery; r != nil {
+		ns.journal.newest = pastMoment(r.Journal.Last())
+		ns.journal.pids, ns.journal.coming = make(map[string]*Socket), make(map[string]chan struct{})
+	}
 	return ns
 }
 

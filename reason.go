@@ -19,6 +19,7 @@ const (
 	ReasonSlowPeer Reason = "slow peer"       // the client did not take what was sent to it
 	ReasonOverrun  Reason = "inbound overrun" // the client sent more than its handlers could take
 	ReasonPanic    Reason = "handler panic"   // a handler panicked
+	ReasonReplaced Reason = "replaced"        // its client was recovered on another connection
 )
 
 // engineReason lists the reasons that a connection itself ends with; their texts are the same on both floors.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/holdpost/holdpost/internal/engineio"
 	"github.com/holdpost/holdpost/internal/packet"
@@ -25,15 +26,24 @@ type Server struct {
 	origins *originList
 	engine  *engineio.Server
 
-	handlers sync.WaitGroup // goroutines that run handlers
+	handlers sync.WaitGroup // goroutines that run handlers, and those of recovery
+
+	// For recovery.
+	started time.Time
+	saver   saver
+	replays slots
 
 	mu         sync.RWMutex // guards the field below
 	namespaces map[string]*Namespace
 }
 
-// NewServer returns a server. A nil Config means the defaults. It does no I/O and starts no goroutine.
+// NewServer returns a server. A nil Config means the defaults. It does no I/O and starts no goroutine. It panics when
+// Config.Recovery has no journal.
 func NewServer(c *Config) *Server {
-	srv := &Server{config: c.withDefaults(), namespaces: make(map[string]*Namespace)}
+	srv := &Server{config: c.withDefaults(), namespaces: make(map[string]*Namespace), started: time.Now(), replays: newSlots()}
+	if r := srv.config.Recovery; r != nil && r.Journal == nil {
+		panic("holdpost: recovery without a journal")
+	}
 	srv.limits = srv.config.limits()
 	srv.origins = newOriginList(srv.config.Origins)
 	srv.engine = engineio.New(srv.config.engine(srv.origins, srv.open))

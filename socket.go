@@ -24,6 +24,8 @@ type Socket struct {
 	id   string
 	auth json.RawMessage
 
+	session *session // for recovery; nil without
+
 	in        serial.Queue[inbound] // what its handlers have yet to see
 	inBytes   atomic.Int64
 	inEvents  atomic.Int64
@@ -78,7 +80,11 @@ func (s *Socket) Context() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ctx == nil {
-		s.ctx, s.cancel = context.WithCancelCause(context.Background())
+		base := context.Background()
+		if s.session != nil {
+			base = context.WithValue(base, socketKey{}, s)
+		}
+		s.ctx, s.cancel = context.WithCancelCause(base)
 		if s.reason != "" {
 			s.cancel(&DisconnectError{s.reason})
 		}
@@ -112,10 +118,14 @@ func (s *Socket) Join(rooms ...string) error {
 		if slices.Contains(s.rooms, room) {
 			continue
 		}
+		s.joinLocked()
 		s.rooms = append(s.rooms, room)
 		if s.connected.Load() {
 			s.ns.rooms.Join(room, s)
 		}
+	}
+	if fresh > 0 {
+		s.changedLocked(true)
 	}
 	return nil
 }
@@ -127,13 +137,19 @@ func (s *Socket) Leave(rooms ...string) {
 	if s.reason != "" {
 		return
 	}
+	left := false
 	for _, room := range rooms {
 		if i := slices.Index(s.rooms, room); i >= 0 {
-			s.rooms = slices.Delete(s.rooms, i, i+1)
 			if s.connected.Load() {
 				s.ns.rooms.Leave(room, s)
 			}
+			s.leaveLocked(i)
+			s.rooms = slices.Delete(s.rooms, i, i+1)
+			left = true
 		}
+	}
+	if left {
+		s.changedLocked(true)
 	}
 }
 
@@ -148,18 +164,35 @@ func (s *Socket) Rooms() iter.Seq[string] {
 
 // Emit emits an event to this socket. It never waits: what the client has not taken yet is queued. It succeeds with a
 // context that is done. The error is that of [Prepare] or a [DisconnectError].
-func (s *Socket) Emit(_ context.Context, event string, args ...any) error {
+func (s *Socket) Emit(ctx context.Context, event string, args ...any) error {
 	p, err := Prepare(event, args...)
 	if err != nil {
 		return err
 	}
-	return s.EmitPrepared(p, true)
+	if s.recorded() {
+		s.ns.record(socketOf(ctx), emission{prepared: p, id: -1, rooms: []string{s.id}}, s.alone)
+		return nil
+	}
+	if !s.send(true, p.messages(s.ns.name)...) {
+		return s.disconnected()
+	}
+	return nil
 }
 
-// EmitPrepared is Emit for an event that is encoded already. With flush false the event may wait up to 2 ms for others,
-// to be written together with them, or until [Socket.Flush].
-func (s *Socket) EmitPrepared(p *Prepared, flush bool) error {
-	if !s.conn.session.Send(flush, p.messages(s.ns.name)...) {
+// recorded tells whether what is emitted to the socket is stored for recovery.
+func (s *Socket) recorded() bool { return s.session != nil && s.connected.Load() }
+
+func (s *Socket) alone() []*Socket { return []*Socket{s} }
+
+// Deliver sends an event that somebody else keeps for the client: recovery does not store it. Like Emit it never waits. With
+// flush false the event may wait up to 2 ms for others, to be written together with them, or until [Socket.Flush]. The error
+// is a [DisconnectError].
+func (s *Socket) Deliver(p *Prepared, flush bool) error {
+	var kept uint64
+	if last := len(p.args) - 1; s.session != nil && last >= 0 && p.args[last][0] == '"' {
+		kept = hashOffset(p.args[last]) // which the client takes for an offset of ours
+	}
+	if !s.sendEntry(flush, kept, p.messages(s.ns.name)...) {
 		return s.disconnected()
 	}
 	return nil
@@ -169,7 +202,13 @@ func (s *Socket) EmitPrepared(p *Prepared, flush bool) error {
 func (s *Socket) Flush() { s.conn.session.Flush() }
 
 // Queued returns the bytes that were emitted on the connection and that its transport has not taken yet.
-func (s *Socket) Queued() int { return s.conn.session.Queued() }
+func (s *Socket) Queued() int {
+	n := s.conn.session.Queued()
+	if o := s.outbox(); o != nil {
+		n += o.queued()
+	}
+	return n
+}
 
 // NotifyDrained calls f once, when nothing is queued on the connection any more, or when it is closed; at once if that
 // is so now. f may run on any goroutine and must not block.
@@ -178,7 +217,23 @@ func (s *Socket) NotifyDrained(f func()) { s.conn.session.NotifyDrained(f) }
 // Confirm calls f once: with true when the client has answered a heartbeat sent after this call, which proves that it has
 // received all that was emitted before; with false when the connection ends first. The heartbeat goes out within about a
 // second. f may run on any goroutine and must not block.
-func (s *Socket) Confirm(f func(received bool)) { s.conn.session.Confirm(f) }
+func (s *Socket) Confirm(f func(received bool)) {
+	if s.session == nil {
+		s.conn.session.Confirm(f)
+		return
+	}
+	upto, keeps := s.progress()
+	s.conn.session.Confirm(func(received bool) {
+		if received {
+			s.saw(upto, keeps)
+		}
+		f(received)
+	})
+}
+
+// Recovered tells whether the socket is one that came back after its connection was lost: with its id, rooms and recoverable
+// values, and everything that it missed.
+func (s *Socket) Recovered() bool { return s.session != nil && s.session.recovered }
 
 // To returns a broadcast to the other sockets in any of these rooms.
 func (s *Socket) To(rooms ...string) Broadcast { return s.Broadcast().To(rooms...) }
@@ -258,6 +313,7 @@ func (s *Socket) close(reason Reason) bool {
 	s.acks = nil
 	rooms := s.rooms
 	cancel := s.cancel
+	s.closeLocked()
 	s.mu.Unlock()
 
 	if wasIn {
@@ -282,10 +338,14 @@ func (s *Socket) enter() bool {
 	if s.reason != "" {
 		return false
 	}
+	s.enterLocked()
+	return true
+}
+
+func (s *Socket) enterLocked() {
 	s.ns.add(s)
 	for _, room := range s.rooms {
 		s.ns.rooms.Join(room, s)
 	}
 	s.connected.Store(true)
-	return true
 }

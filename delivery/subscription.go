@@ -170,10 +170,10 @@ func (u *subscription) Deliver(d queue.Delivery) bool {
 		return true
 	}
 	if u.spec.Manual {
-		err = u.socket.EmitPreparedWithAck(p, false, func(args holdpost.Args, err error) { u.acked(consumer, d, args, err) })
+		err = u.socket.DeliverWithAck(p, false, func(args holdpost.Args, err error) { u.acked(consumer, d, args, err) })
 		return err == nil
 	}
-	if u.socket.EmitPrepared(p, false) != nil {
+	if u.socket.Deliver(p, false) != nil {
 		return false // the socket is gone, and its consumer about to be closed
 	}
 	u.mu.Lock()

@@ -106,6 +106,7 @@ func (s *Session) finish() {
 	reason, cause := s.reason, s.cause
 	s.mu.Unlock()
 	s.handler.Closed(reason, cause)
+	s.server.told()
 	if l := s.server.config.Logger; l.Enabled(context.Background(), slog.LevelDebug) {
 		l.Debug("session closed", "remote", s.remote, "reason", string(reason), "cause", cause, "age", time.Since(s.opened))
 	}

@@ -57,6 +57,9 @@ var (
 	probeReply = packetMessage(string(wire.Pong) + "probe")
 )
 
+// Payload returns what a binary message carries. It must not be changed.
+func (m *Message) Payload() []byte { return m.buf[frame.MaxHeader:] }
+
 // Len returns the bytes that the message takes in a session's queue.
 func (m *Message) Len() int { return len(m.buf) - m.start }
 

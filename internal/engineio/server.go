@@ -30,6 +30,7 @@ type Server struct {
 	mu       sync.RWMutex
 	sessions map[string]*Session
 	lingers  int           // sessions that ended and have a connection yet
+	untold   int           // sessions whose handler has not been told of their end
 	draining bool          // no new sessions
 	empty    chan struct{} // closed when the last session and its connection are gone while draining
 }
@@ -130,6 +131,7 @@ func (srv *Server) begin(s *Session) bool {
 		return false
 	}
 	srv.sessions[s.id] = s
+	srv.untold++
 	srv.mu.Unlock()
 	s.mu.Lock()
 	s.startBeatLocked()
@@ -162,8 +164,15 @@ func (srv *Server) hungUp() {
 	srv.checkEmptyLocked()
 }
 
+func (srv *Server) told() {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	srv.untold--
+	srv.checkEmptyLocked()
+}
+
 func (srv *Server) checkEmptyLocked() {
-	if !srv.draining || len(srv.sessions)+srv.lingers > 0 {
+	if !srv.draining || len(srv.sessions)+srv.lingers+srv.untold > 0 {
 		return
 	}
 	select {
@@ -243,6 +252,7 @@ func (srv *Server) Close() error {
 	}
 	srv.tasks.close()
 	srv.tasks.wait()
+	<-srv.empty // handlers may be told of the end by whoever kept them busy
 	return nil
 }
 

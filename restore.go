@@ -1,0 +1,428 @@
+package holdpost
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/holdpost/holdpost/internal/engineio"
+)
+
+const (
+	replayRecords = 200     // records read at a time
+	replayBytes   = 1 << 20 // and about so many bytes
+	replayWindow  = 256 << 10
+)
+
+// Causes of a "gap": why a client was not recovered though it asked for it.
+const (
+	gapUnknown  = "unknown"  // the session is not known, or somebody else's
+	gapExpired  = "expired"  // it was away too long
+	gapDropped  = "dropped"  // some of what it missed is not kept any more
+	gapNoOffset = "nooffset" // it has received nothing yet; see Recovery.NeedOffset
+)
+
+// claim is what a client brings along to be recovered.
+type claim struct {
+	PID    string `json:"pid"`
+	Offset string `json:"offset"`
+
+	identity string // whose session it is
+	gap      string // why it can't be recovered; "" so far
+}
+
+// claimed returns what the client brings along, nil when it does not ask to be recovered. The socket takes over the id at once, so
+// that gates see it.
+func (s *Socket) claimed() *claim {
+	var c claim
+	if json.Unmarshal(s.auth, &c) != nil || c.PID == "" || len(c.PID) > 64 {
+		return nil
+	}
+	st, err := s.load(c.PID)
+	if err != nil {
+		s.ns.srv.config.Logger.Warn("session not read", "namespace", s.ns.name, "error", err)
+	}
+	if st == nil {
+		c.gap = gapUnknown
+		return &c
+	}
+	if position, ok := s.ns.srv.config.Recovery.Journal.Position(st.Mark); !ok || position != st.Since {
+		c.gap = gapDropped // the journal's end was lost: its positions mean something else now
+		return &c
+	}
+	s.id, c.identity = st.ID, st.Identity
+	return &c
+}
+
+// load returns a session as it is stored, nil when there is none for this namespace.
+func (s *Socket) load(pid string) (*state, error) {
+	b, err := s.ns.srv.config.Recovery.Journal.Load(s.Context(), pid)
+	if err != nil || b == nil {
+		return nil, err
+	}
+	st := new(state)
+	if err := json.Unmarshal(b, st); err != nil {
+		return nil, err
+	}
+	if st.Namespace != s.ns.name {
+		return nil, nil
+	}
+	return st, nil
+}
+
+// begin makes a new session.
+func (s *Socket) begin(c *claim) (replies [][]*engineio.Message) {
+	s.session.pid = newID()
+	if c == nil {
+		return nil
+	}
+	s.id = newID() // the one it had belongs to the session that it does not get
+	if c.gap == gapNoOffset {
+		return nil
+	}
+	p, err := Prepare("gap", map[string]string{"from": c.Offset, "reason": c.gap})
+	if err != nil {
+		return nil // two strings can always be sent
+	}
+	return [][]*engineio.Message{p.messagesWithID(s.ns.name, -1)}
+}
+
+// join lets a socket in that has passed the gates: it gets what it missed, the reply, and then what is live. It returns false when the
+// socket was closed meanwhile, and also when its connection has to be.
+func (s *Socket) join(c *claim) bool {
+	n, v := s.ns, s.session
+	v.out.pause()
+	var extra [][]*engineio.Message
+	var back *comeback
+	if c != nil && c.gap == "" {
+		var release func()
+		back, release = s.resume(c)
+		defer release()
+	}
+	if back == nil {
+		extra = s.begin(c)
+	}
+	s.mu.Lock()
+	for range s.rooms[len(v.joined):] { // by gates
+		v.joined = append(v.joined, n.journal.now())
+	}
+	s.mu.Unlock()
+
+	if back != nil && !s.replay(back, back.past) { // most of it, before anything has to be held for the socket
+		return false
+	}
+	s.mu.Lock()
+	if s.reason != "" {
+		s.mu.Unlock()
+		return false
+	}
+	n.journal.mu.Lock() // what is emitted from here on is live, what was before is missed
+	now := n.journal.newest
+	n.journal.pids[v.pid] = s
+	if back == nil {
+		v.since = now
+	}
+	saved := &outgoing{}
+	v.unsaved = saved
+	s.enqueue(entry{outgoing: saved, hidden: true}, true)
+	s.enqueue(entry{outgoing: sentAsIs([]*engineio.Message{s.conn.connectReply(s)})}, true)
+	for _, messages := range extra {
+		s.enqueue(entry{outgoing: sentAsIs(messages)}, true)
+	}
+	s.enterLocked()
+	v.saving = true
+	n.journal.mu.Unlock()
+	s.mu.Unlock()
+	n.srv.saver.push(s)
+
+	if back != nil {
+		now.wait()
+		if !s.replay(back, func() uint64 { return now.position }) {
+			return false
+		}
+	}
+	v.out.resume()
+	s.drain()
+	return true
+}
+
+// comeback is the recovery of one socket.
+type comeback struct {
+	after    uint64              // it has everything up to here
+	rooms    map[string][]period // that it was in
+	keys     []string
+	position func() uint64
+}
+
+// period is when a socket was in a room: from is before the first event, to is the last one.
+type period struct{ from, to uint64 }
+
+const open = ^uint64(0)
+
+func (b *comeback) past() uint64 { return b.position() }
+
+// resume takes over the session that the client claims, or returns nil and says in the claim why not. release has to be called when
+// the socket is in.
+func (s *Socket) resume(c *claim) (_ *comeback, release func()) {
+	n, v := s.ns, s.session
+	release = func() {}
+	r := n.srv.config.Recovery
+	if c.Offset == "" && r.NeedOffset {
+		c.gap = gapNoOffset
+		return nil, release
+	}
+	if c.identity != s.identity() {
+		c.gap = gapUnknown
+		return nil, release
+	}
+	release, old, err := n.journal.takeOver(s.Context(), c.PID)
+	if err != nil {
+		c.gap = gapUnknown // the socket is gone
+		return nil, release
+	}
+	var st *state
+	if old == nil {
+		st, err = s.load(c.PID) // again: the last socket may have ended since
+	} else if last := old.replaced(); last != nil {
+		st = last()
+	}
+	if err != nil || st == nil {
+		c.gap = gapUnknown
+		return nil, release
+	}
+	lost := st.ClosedAt
+	if lost.IsZero() { // the server ended without a word
+		lost = n.srv.started
+	}
+	if time.Since(lost) > r.MaxAway {
+		c.gap = gapExpired
+		return nil, release
+	}
+	back := &comeback{after: s.received(st, c.Offset), rooms: make(map[string][]period), position: r.Journal.Last}
+	n.journal.mu.Lock()
+	hole := n.journal.hole
+	n.journal.mu.Unlock()
+	if back.after < st.Floor || hole > 0 && back.after <= hole {
+		c.gap = gapDropped
+		return nil, release
+	}
+	back.add("", st.Since, open)
+	back.add(st.ID, st.Since, open)
+	for _, room := range st.Rooms {
+		back.add(room.Name, room.From, open)
+	}
+	for _, room := range st.Left {
+		back.add(room.Name, room.From, room.To)
+	}
+	for room := range back.rooms {
+		back.keys = append(back.keys, journalKey(n.name, room))
+	}
+	slices.Sort(back.keys)
+	complete, err := r.Journal.Read(s.Context(), back.keys, back.after, back.after, nil)
+	if err != nil || !complete {
+		c.gap = gapDropped
+		return nil, release
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v.pid, v.recovered, v.since, v.values = c.PID, true, pastMoment(st.Since), st.Values
+	v.out.start(back.after, st.Keeps)
+	if st.Floor > 0 {
+		v.floor = pastMoment(st.Floor)
+	}
+	for _, room := range st.Left {
+		if room.To > back.after {
+			v.left = append(v.left, leftRoom{room.Name, pastMoment(room.From), pastMoment(room.To)})
+		}
+	}
+	byGates := s.rooms
+	s.rooms = nil
+	for _, room := range st.Rooms {
+		s.rooms = append(s.rooms, room.Name)
+		v.joined = append(v.joined, pastMoment(room.From))
+	}
+	for _, room := range byGates {
+		if !slices.Contains(s.rooms, room) {
+			s.rooms = append(s.rooms, room)
+		}
+	}
+	return back, release
+}
+
+// received returns up to where the client has everything.
+func (s *Socket) received(st *state, offset string) uint64 {
+	j := s.ns.srv.config.Recovery.Journal
+	seen := max(st.Since, st.Seen)
+	if offset == "" {
+		return seen
+	}
+	if position, ok := j.Position(offset); ok && position <= j.Last() {
+		return max(seen, position)
+	}
+	hash := hashOffset(quoted(offset)) // of an event that a queue keeps?
+	for _, k := range st.Keeps {
+		if k.Hash == hash {
+			return max(seen, k.Position)
+		}
+	}
+	return seen
+}
+
+// takeOver waits until nobody else is about to recover the session, and keeps others from it until release. old is the socket that
+// has it still, or had it just now.
+func (j *journal) takeOver(ctx context.Context, pid string) (release func(), old *Socket, err error) {
+	for {
+		j.mu.Lock()
+		busy := j.coming[pid]
+		if busy == nil {
+			break
+		}
+		j.mu.Unlock()
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return func() {}, nil, context.Cause(ctx)
+		}
+	}
+	defer j.mu.Unlock()
+	mine := make(chan struct{})
+	j.coming[pid] = mine
+	return func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		delete(j.coming, pid)
+		close(mine)
+	}, j.pids[pid], nil
+}
+
+// replaced closes a socket whose client has come back on another connection, and returns its session.
+func (s *Socket) replaced() func() *state {
+	s.conn.leave(s, ReasonReplaced, false)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.session.last
+}
+
+func (b *comeback) add(room string, from, to uint64) {
+	b.rooms[room] = append(b.rooms[room], period{from, to})
+}
+
+// in tells whether the socket was in a room at a position.
+func (b *comeback) in(room string, at uint64) bool {
+	return slices.ContainsFunc(b.rooms[room], func(p period) bool { return p.from < at && at <= p.to })
+}
+
+// wants tells whether a record is for the socket, and not to come again under another key.
+func (b *comeback) wants(id, room string, at uint64, r *record) bool {
+	if !b.in(room, at) || r.sender == id {
+		return false
+	}
+	if i := slices.Index(r.rooms, room); i >= 0 && slices.ContainsFunc(r.rooms[i+1:], func(other string) bool { return b.in(other, at) }) {
+		return false
+	}
+	return !slices.ContainsFunc(r.except, func(room string) bool { return b.in(room, at) })
+}
+
+var errEnough = errors.New("enough for now")
+
+// replay sends what the socket missed up to a position, which grows while it does. It returns false when the socket is gone, or
+// something of it is.
+func (s *Socket) replay(b *comeback, upto func() uint64) bool {
+	n := s.ns
+	prefix := len(journalKey(n.name, ""))
+	type missed struct {
+		position uint64
+		record   *record
+	}
+	var page []missed
+	for {
+		page = page[:0]
+		to, bytes := upto(), 0
+		if b.after >= to {
+			return true
+		}
+		err := n.srv.replays.enter(s.Context())
+		if err != nil {
+			return false
+		}
+		through := to
+		complete, err := n.srv.config.Recovery.Journal.Read(s.Context(), b.keys, b.after, to, func(position uint64, key string, data []byte) error {
+			if len(page) >= replayRecords || bytes > replayBytes {
+				through = page[len(page)-1].position
+				return errEnough
+			}
+			r, err := decodeRecord(data)
+			if err != nil {
+				return err
+			}
+			if b.wants(s.id, key[prefix:], position, r) {
+				page = append(page, missed{position, r})
+				bytes += len(data)
+			}
+			return nil
+		})
+		n.srv.replays.leave()
+		if err != nil && !errors.Is(err, errEnough) || !complete {
+			n.srv.config.Logger.Warn("recovery broken off", "namespace", n.name, "socket", s.id, "complete", complete, "error", err)
+			s.conn.session.Close(engineio.ReasonTransportError)
+			return false
+		}
+		for _, m := range page {
+			s.conn.session.Send(false, n.again(m.record, m.position)...)
+		}
+		s.session.out.advance(through)
+		b.after = through
+		s.conn.session.Flush()
+		if !s.drained() {
+			return false
+		}
+	}
+}
+
+// again returns a missed event's messages.
+func (n *Namespace) again(r *record, position uint64) []*engineio.Message {
+	p := &Prepared{name: r.name, args: r.args}
+	for _, b := range r.attachments {
+		p.attachments = append(p.attachments, engineio.NewBinary(b))
+	}
+	id := int64(-1)
+	if r.ack {
+		id = n.nextAck() // nobody waits for it any more
+	}
+	return p.recorded(n.name, id, n.srv.config.Recovery.Journal.Offset(position))
+}
+
+// drained waits until the client has taken most of what it was sent.
+func (s *Socket) drained() bool {
+	for s.conn.session.Queued() > replayWindow {
+		room := make(chan struct{})
+		s.conn.session.NotifyDrained(func() { close(room) })
+		select {
+		case <-room:
+		case <-s.Context().Done():
+			return false
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reason == ""
+}
+
+// slots bound how many do something at a time.
+type slots chan struct{}
+
+func newSlots() slots { return make(slots, max(1, runtime.GOMAXPROCS(0)/2)) }
+
+func (s slots) enter(ctx context.Context) error {
+	select {
+	case s <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (s slots) leave() { <-s }
