@@ -89,7 +89,6 @@ func (c *conn) message(data []byte, binary bool) error {
 	}
 	switch p.Type {
 	case packet.Connect:
-		c.session.Renew()
 		return c.connect(&p)
 	case packet.Event, packet.BinaryEvent, packet.Ack, packet.BinaryAck, packet.Disconnect:
 		return c.packet(&p, len(data))
@@ -108,17 +107,26 @@ func (c *conn) strange(data []byte) bool {
 }
 
 // Batch starts the handlers of the sockets that got events in this read: all at once, so that they see them as one batch.
-func (c *conn) Batch() {
-	for _, s := range c.dirty {
+// Mostly it is one socket, whose handlers go on where the events were read.
+func (c *conn) Batch() engineio.Runner {
+	if len(c.dirty) == 0 {
+		return nil
+	}
+	first := c.dirty[0]
+	for _, s := range c.dirty[1:] {
 		s.start()
 	}
 	clear(c.dirty)
 	c.dirty = c.dirty[:0]
+	c.srv.handlers.Add(1)
+	return (*handling)(first)
 }
 
 // Closed ends all sockets of the connection.
 func (c *conn) Closed(r engineio.Reason, _ error) {
-	c.Batch()
+	if work := c.Batch(); work != nil {
+		go work.Run()
+	}
 	c.mu.Lock()
 	c.closed = true
 	sockets := c.sockets
@@ -159,7 +167,9 @@ func (c *conn) connect(p *packet.Packet) error {
 	}
 	c.sockets = append(c.sockets, s)
 	c.mu.Unlock()
-	s.push(inbound{kind: inboundConnect})
+	if s.in.Push(inbound{kind: inboundConnect}) {
+		c.dirty = append(c.dirty, s)
+	}
 	return nil
 }
 

@@ -37,12 +37,18 @@ func (s *Socket) push(item inbound) {
 
 // start runs the socket's handlers on a goroutine that ends when nothing is left to handle. Server.Shutdown waits for it.
 func (s *Socket) start() {
-	srv := s.ns.srv
-	srv.handlers.Add(1)
-	go func() {
-		defer srv.handlers.Done()
-		s.in.Run(s.handle)
-	}()
+	s.ns.srv.handlers.Add(1)
+	go (*handling)(s).Run()
+}
+
+// handling is a socket whose queue is to be run once. It is counted in Server.handlers already.
+type handling Socket
+
+// Run implements [engineio.Runner].
+func (h *handling) Run() {
+	s := (*Socket)(h)
+	defer s.ns.srv.handlers.Done()
+	s.in.Run(s.handle)
 }
 
 // handle runs the handlers for a batch. Answers to several events leave in one write.

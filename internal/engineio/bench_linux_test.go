@@ -78,7 +78,7 @@ func (h *echoHandler) Message(data []byte, binary bool) error {
 	h.s.Send(false, NewText(data))
 	return nil
 }
-func (h *echoHandler) Batch()               { h.s.Flush() }
+func (h *echoHandler) Batch() Runner        { h.s.Flush(); return nil }
 func (h *echoHandler) Closed(Reason, error) {}
 
 func benchServer(b testing.TB) (*Server, int) {

@@ -58,11 +58,18 @@ type Handler interface {
 	// [ReasonParseError].
 	Message(data []byte, binary bool) error
 
-	// Batch follows the last message of what was read in one piece: the time to flush what was sent meanwhile.
-	Batch()
+	// Batch follows the last message of what was read in one piece: the time to flush what was sent meanwhile. What it
+	// returns, unless nil, is run next, on a goroutine that the session does not need, so that it may block. Nothing waits
+	// for it.
+	Batch() Runner
 
 	// Closed is the last call. The cause adds detail where there is any.
 	Closed(r Reason, cause error)
+}
+
+// A Runner is work that messages gave rise to.
+type Runner interface {
+	Run()
 }
 
 // A Reason says why a session closed. Apart from the last two, applications know them from other servers.

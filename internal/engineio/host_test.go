@@ -53,11 +53,12 @@ func (r *recorder) Message(data []byte, binary bool) error {
 	return nil
 }
 
-func (r *recorder) Batch() {
+func (r *recorder) Batch() Runner {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.batches++
 	r.session.Flush()
+	return nil
 }
 
 func (r *recorder) Closed(reason Reason, cause error) {

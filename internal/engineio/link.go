@@ -30,9 +30,9 @@ type link interface {
 
 // A receiver takes what a link reads, in one goroutine at a time.
 type receiver interface {
-	// received takes bytes that it may overwrite until it returns. slim asks for what the call made grow to be given back
-	// when the link is idle next.
-	received(b []byte) (slim bool)
+	// received takes bytes that it may overwrite until it returns. What it returns, unless nil, is to be run while the link
+	// reads on.
+	received(b []byte) (work Runner)
 
 	// lost is the last call.
 	lost(err error)
@@ -57,17 +57,22 @@ func (l *plainLink) start(to receiver, initial []byte) {
 
 func (l *plainLink) read(to receiver, initial []byte) {
 	defer l.tasks.done()
+	take := func(b []byte) {
+		if work := to.received(b); work != nil {
+			go work.Run()
+		}
+	}
 	if len(initial) > 0 {
-		to.received(initial)
+		take(initial)
 	}
 	small := make([]byte, plainBuffer)
 	for {
 		n, err := l.conn.Read(small)
 		if n > 0 {
-			to.received(small[:n])
+			take(small[:n])
 		}
 		if n == len(small) && err == nil {
-			err = l.readMuch(to)
+			err = l.readMuch(take)
 		}
 		if err != nil {
 			l.close()
@@ -78,13 +83,13 @@ func (l *plainLink) read(to receiver, initial []byte) {
 }
 
 // readMuch reads with a big buffer for as long as that comes back at least half full.
-func (l *plainLink) readMuch(to receiver) error {
+func (l *plainLink) readMuch(take func(b []byte)) error {
 	big := reads.Get().(*[readSize]byte)
 	defer reads.Put(big)
 	for {
 		n, err := l.conn.Read(big[:])
 		if n > 0 {
-			to.received(big[:n])
+			take(big[:n])
 		}
 		if err != nil || n < len(big)/2 {
 			return err

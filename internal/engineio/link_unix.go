@@ -5,6 +5,7 @@ package engineio
 import (
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -15,8 +16,9 @@ import (
 // socketLink works on the socket itself, in the runtime's poller. It holds no buffer while it waits, and it can write
 // without waiting.
 //
-// Its goroutine's stack is as small as stacks get as long as nothing has called deep. Stacks hardly shrink while they
-// wait, so a link whose stack has grown goes on in a fresh goroutine when it is idle.
+// Each goroutine of it waits once. The one that wakes takes what there is to read, and has to call deep for it: its stack
+// grows, and stacks hardly shrink while they wait. So it leaves the waiting to a successor, whose stack is as small as
+// stacks get, and stays with the work that it has read.
 type socketLink struct {
 	conn     socketConn
 	raw      syscall.RawConn
@@ -25,11 +27,9 @@ type socketLink struct {
 	readable func(fd uintptr) bool // look, bound once
 
 	// Owned by the reader.
-	buf  *[readSize]byte // nil while waiting
-	n    int
-	err  error
-	slim bool // go on in a fresh goroutine when idle
-	idle bool // came back for that
+	buf *[readSize]byte // nil while waiting
+	n   int
+	err error
 }
 
 type socketConn interface {
@@ -77,29 +77,39 @@ func (l *socketLink) start(to receiver, initial []byte) {
 
 // first takes what arrived together with the handshake.
 func (l *socketLink) first(initial []byte) {
-	l.to.received(initial)
+	work := l.to.received(initial)
 	go l.run()
+	if work != nil {
+		work.Run()
+	}
 }
 
 func (l *socketLink) run() {
-	for {
-		err := l.raw.Read(l.readable)
-		if l.idle {
-			l.idle, l.slim = false, false
-			go l.run()
-			return
-		}
-		if err == nil {
-			err = l.err
-		}
-		if err != nil {
-			l.lost(err)
-			return
-		}
-		if l.to.received(l.buf[:l.n]) {
-			l.slim = true
-		}
+	err := l.raw.Read(l.readable)
+	if err == nil {
+		err = l.err
 	}
+	if err != nil {
+		l.lost(err)
+		return
+	}
+	deepen()
+	work := l.to.received(l.buf[:l.n])
+	reads.Put(l.buf)
+	l.buf = nil
+	go l.run()
+	if work != nil {
+		work.Run()
+	}
+}
+
+// deepen makes the stack grow in one step, while there is little on it to be moved: to take an event and to run its
+// handler is deep enough for it to grow twice or three times else.
+//
+//go:noinline
+func deepen() {
+	var frame [4 << 10]byte
+	runtime.KeepAlive(&frame)
 }
 
 func (l *socketLink) lost(err error) {
@@ -132,29 +142,30 @@ func (l *socketLink) look(fd uintptr) bool {
 		}
 		reads.Put(l.buf)
 		l.buf, l.err = nil, nil
-		l.idle = l.slim
-		return l.idle
+		return false
 	}
 }
 
-// writing is one use of a connection's write side. It is pooled for its function, which would be made anew each time.
+// writing is one use of a connection's write side. It is pooled for its functions, which would be made anew each time.
 type writing struct {
-	b     []byte
-	wait  bool
-	n     int
-	err   error
-	ready func(fd uintptr) bool
+	b       []byte
+	n       int
+	err     error
+	once    func(fd uintptr)
+	waiting func(fd uintptr) bool
 }
 
 var writings = sync.Pool{New: func() any {
 	w := new(writing)
-	w.ready = w.attempt
+	w.once = func(fd uintptr) { w.attempt(fd) }
+	w.waiting = w.attempt
 	return w
 }}
 
+// attempt reports whether the kernel took some, or never will.
 func (w *writing) attempt(fd uintptr) bool {
 	for {
-		w.n, w.err = unix.Write(int(fd), w.b)
+		w.n, w.err = send(int(fd), w.b)
 		switch w.err {
 		case nil:
 			return true
@@ -162,7 +173,7 @@ func (w *writing) attempt(fd uintptr) bool {
 			continue
 		case unix.EAGAIN:
 			w.n, w.err = 0, nil
-			return !w.wait
+			return false
 		default:
 			w.n = 0
 			return true
@@ -170,33 +181,38 @@ func (w *writing) attempt(fd uintptr) bool {
 	}
 }
 
-func (l *socketLink) step(b []byte, wait bool) (int, error) {
+// try does not ask the poller, which has a price. That is for those who wait.
+func (l *socketLink) try(b []byte) (int, error) {
 	w := writings.Get().(*writing)
-	w.b, w.wait = b, wait
-	err := l.raw.Write(w.ready)
-	n := w.n
-	if err == nil {
-		err = w.err
-	} else {
-		n = 0
-	}
-	w.b, w.n, w.err = nil, 0, nil
-	writings.Put(w)
-	return n, err
+	w.b = b
+	return w.result(l.raw.Control(w.once))
 }
-
-func (l *socketLink) try(b []byte) (int, error) { return l.step(b, false) }
 
 func (l *socketLink) write(b []byte, patience time.Duration) error {
 	for len(b) > 0 {
 		l.conn.SetWriteDeadline(time.Now().Add(patience))
-		n, err := l.step(b, true)
+		w := writings.Get().(*writing)
+		w.b = b
+		n, err := w.result(l.raw.Write(w.waiting))
 		if err != nil {
 			return err
 		}
 		b = b[n:]
 	}
 	return nil
+}
+
+// result frees w and returns what came of it, err being the connection's own word.
+func (w *writing) result(err error) (int, error) {
+	n := w.n
+	if err != nil {
+		n = 0
+	} else {
+		err = w.err
+	}
+	w.b, w.n, w.err = nil, 0, nil
+	writings.Put(w)
+	return n, err
 }
 
 func (l *socketLink) calm()       { l.conn.SetWriteDeadline(time.Time{}) }

@@ -282,9 +282,10 @@ func (s *Session) deliver(body []byte) (err error) {
 		}
 	}
 	if took {
-		s.handler.Batch()
+		if work := s.handler.Batch(); work != nil {
+			go work.Run() // the response does not wait for it
+		}
 	}
-	s.renew = false
 	s.recv.Unlock()
 	if err != nil {
 		if err == errClosePacket {

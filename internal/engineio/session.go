@@ -30,9 +30,8 @@ type Session struct {
 	secure  bool
 
 	// recv is held while the handler is called. Whoever finds it held at the end leaves Closed to the holder.
-	recv  sync.Mutex
-	renew bool // guarded by recv: Renew was called
-	told  bool // guarded by recv: Closed was called
+	recv sync.Mutex
+	told bool // guarded by recv: Closed was called
 
 	phase atomic.Uint32 // a state; written with mu held
 	heard atomic.Bool   // something came since the last ping
@@ -181,10 +180,6 @@ func (s *Session) Deadline(d time.Duration, f func()) {
 	s.alarmAt, s.alarm = s.server.wheel.after(d), f
 	s.scheduleLocked()
 }
-
-// Renew says, from inside [Handler].Message, that the reader's stack has grown for something that is not going to come
-// again soon, so that an idle connection does not keep it.
-func (s *Session) Renew() { s.renew = true }
 
 func (s *Session) state() state { return state(s.phase.Load()) }
 

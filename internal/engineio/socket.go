@@ -43,13 +43,13 @@ type parseError struct{ err error }
 func (e *parseError) Error() string { return e.err.Error() }
 func (e *parseError) Unwrap() error { return e.err }
 
-func (c *socket) received(b []byte) (slim bool) {
+func (c *socket) received(b []byte) (work Runner) {
 	s := c.session
 	s.recv.Lock()
 	if s.state() == stateEnded {
 		s.recv.Unlock()
 		s.finish()
-		return false
+		return nil
 	}
 	if !s.heard.Load() {
 		s.heard.Store(true)
@@ -58,9 +58,8 @@ func (c *socket) received(b []byte) (slim bool) {
 	took := c.took
 	if took {
 		c.took = false
-		s.handler.Batch()
+		work = s.handler.Batch()
 	}
-	slim, s.renew = s.renew, false
 	s.recv.Unlock()
 
 	if c.ping != nil {
@@ -73,7 +72,7 @@ func (c *socket) received(b []byte) (slim bool) {
 		c.fail(err)
 	}
 	s.finish()
-	return slim
+	return work
 }
 
 // watch sets a term for an incomplete message, from when it was begun.
@@ -195,7 +194,6 @@ func (s *Session) packet(p wire.Packet) error {
 			return &parseError{err}
 		}
 	case wire.Pong:
-		s.renew = true // once in a while, and the session is likely to be idle
 		s.ponged()
 	case wire.Ping:
 		return errPing
