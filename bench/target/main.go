@@ -86,7 +86,8 @@ func serve(ctx context.Context, addr, cpu, mem string, stdout, stderr io.Writer)
 		}
 		defer pprof.StopCPUProfile()
 	}
-	l, err := net.Listen("tcp", addr)
+	listener := net.ListenConfig{KeepAlive: -1} // the protocol pings
+	l, err := listener.Listen(ctx, "tcp", addr)
 	if err != nil {
 		return err
 	}

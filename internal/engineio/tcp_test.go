@@ -403,3 +403,46 @@ func TestTLS(t *testing.T) {
 	c.Want("the close frame arrives", "close 1005")
 	c.ended("unknown packet", ReasonParseError)
 }
+
+// A connection that was used waits on a stack as small as one that was not: the goroutine that took its message does not
+// wait again.
+func TestIdleStacks(t *testing.T) {
+	h := serveHost(t, Config{}, listen(t, "tcp"))
+	const count = 400
+	h.serve = func(s *Session, data []byte, _ bool) error {
+		var deep [4 << 10]byte // as deep as what an application does with a message
+		runtime.KeepAlive(&deep)
+		s.Send(false, NewText(data))
+		return nil
+	}
+	stacks := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.StackInuse
+	}
+	var conns []net.Conn
+	for range count {
+		conn := h.DialWebSocket("EIO=4&transport=websocket")
+		defer conn.Close()
+		conns = append(conns, conn)
+	}
+	sessionOf(h, count)
+	fresh := stacks()
+	hello := frame.AppendMasked(nil, frame.Text, true, [4]byte{1, 2, 3, 4}, []byte("4hello"))
+	for _, conn := range conns {
+		if _, err := conn.Write(hello); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "all have taken a message and wait as before", func() bool {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for _, r := range h.sessions {
+			if len(r.messages()) == 0 {
+				return false
+			}
+		}
+		return stacks() < fresh+count<<10
+	})
+}

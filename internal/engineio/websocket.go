@@ -38,12 +38,12 @@ func (srv *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, s *Ses
 	c.stage = wantProbe
 	if !s.adopt(c) {
 		// The client has seen others answer like this: the handshake succeeds and the connection closes.
-		_ = srv.write(conn, append(accept, closeFrame.frame()...))
+		_ = srv.write(c.link, append(accept, closeFrame.frame()...))
 		c.link.closeWrite()
 		c.link.close()
 		return
 	}
-	if err := srv.write(conn, accept); err != nil {
+	if err := srv.write(c.link, accept); err != nil {
 		c.link.close()
 		c.lost(err)
 		return
@@ -59,7 +59,7 @@ func (srv *Server) openWebSocket(conn net.Conn, initial []byte, r *http.Request,
 	s.writing = true
 	s.enqueueOpen(nil)
 	if !srv.begin(s) {
-		_ = srv.write(conn, append(out, frame.AppendClose(nil, 1013, "try again later")...))
+		_ = srv.write(c.link, append(out, frame.AppendClose(nil, 1013, "try again later")...))
 		c.link.close()
 		return
 	}
@@ -77,7 +77,7 @@ func (srv *Server) openWebSocket(conn net.Conn, initial []byte, r *http.Request,
 		}
 	}
 	s.mu.Unlock()
-	err := srv.write(conn, out)
+	err := srv.write(c.link, out)
 	s.mu.Lock()
 	s.writtenLocked(size, packets)
 	if err != nil {
@@ -95,11 +95,14 @@ func (srv *Server) newSocket(s *Session, conn net.Conn) *socket {
 	return &socket{session: s, link: newLink(conn, &srv.tasks), frames: frame.Reader{Limits: srv.limits}}
 }
 
-// write writes to a connection whose goroutine may still wait for it.
-func (srv *Server) write(conn net.Conn, b []byte) error {
-	_ = conn.SetWriteDeadline(time.Now().Add(srv.config.WriteTimeout))
-	_, err := conn.Write(b)
-	_ = conn.SetWriteDeadline(time.Time{})
+// write writes to a fresh connection, whose goroutine may still wait for it.
+func (srv *Server) write(l link, b []byte) error {
+	n, err := l.try(b)
+	if err != nil || n == len(b) {
+		return err
+	}
+	err = l.write(b[n:], srv.config.WriteTimeout)
+	l.calm()
 	return err
 }
 
