@@ -88,8 +88,8 @@ type roomResult struct {
 }
 
 func roomArg(args holdpost.Args) (string, error) {
-	var room string
-	if args.Len() == 0 || args.Decode(&room) != nil {
+	room, ok := textArg(args, 0)
+	if !ok {
 		return "", invalidArgument("argument 0: the name of a room is expected, a string")
 	}
 	return room, nil
@@ -97,16 +97,28 @@ func roomArg(args holdpost.Args) (string, error) {
 
 // eventArg takes the name of an event from argument i. Reserved names are refused by whoever emits or publishes it.
 func eventArg(args holdpost.Args, i int) (string, error) {
-	var event string
-	if i >= args.Len() || args.From(i).Decode(&event) != nil {
+	event, ok := textArg(args, i)
+	if !ok {
 		return "", invalidArgument("argument %d: the name of an event is expected, a string", i)
 	}
 	return event, nil
 }
 
+// textArg takes a string, which null is not.
+func textArg(args holdpost.Args, i int) (text string, ok bool) {
+	raw := args.Raw(i)
+	ok = len(raw) > 0 && raw[0] == '"' && json.Unmarshal(raw, &text) == nil
+	return text, ok
+}
+
 // topicArg decodes argument 0: the name of a topic, or an object with it and more.
 func topicArg(args holdpost.Args, name *string, object any) error {
-	if args.Len() == 0 || args.Decode(name) != nil && strict(args.Raw(0), object) != nil {
+	text, ok := textArg(args, 0)
+	if ok {
+		*name = text
+		return nil
+	}
+	if raw := args.Raw(0); len(raw) == 0 || raw[0] != '{' || strict(raw, object) != nil {
 		return invalidArgument("argument 0: the name of a topic or an object with known options is expected")
 	}
 	return nil

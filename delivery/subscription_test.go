@@ -1,0 +1,177 @@
+package delivery_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"github.com/holdpost/holdpost/delivery"
+)
+
+type subscribed struct {
+	Topic, Queue, Offset string
+	Unread               int
+}
+
+func TestWhatIsMissedIsHeld(t *testing.T) {
+	for _, recovery := range []bool{false, true} {
+		t.Run(fmt.Sprintf("recovery_%v", recovery), func(t *testing.T) {
+			p := newPost(t, recovery, nil)
+			ann, bob := p.guest("ann"), p.guest("bob")
+			var s subscribed
+			ann.ok(&s, "subscribe", "orders")
+			if s.Topic != "orders" || s.Queue != "ann" || s.Unread != 0 {
+				t.Errorf("subscribed %+v", s)
+			}
+			bob.publish("orders", 0)
+			ann.want("live", "e 0")
+			ann.heartbeat()
+			ann.Close()
+			for i := 1; i <= 3; i++ {
+				bob.publish("orders", i)
+			}
+			p.restart()
+			ann.pid, ann.offset = "", "" // the page was loaded again
+			ann.connect()
+			ann.ok(&s, "subscribe", "orders")
+			if s.Unread != 3 {
+				t.Errorf("subscribed %+v", s)
+			}
+			ann.want("missed", "e 1", "e 2", "e 3")
+			ann.publish("orders", 4)
+			ann.want("live", "e 4")
+		})
+	}
+}
+
+// The offset that a client brings back acknowledges what no heartbeat has: and only in its own topic.
+func TestOffsetAcknowledges(t *testing.T) {
+	p := newPost(t, true, nil)
+	ann := p.guest("ann")
+	ann.ok(nil, "subscribe", "a")
+	ann.ok(nil, "subscribe", "b")
+	ann.publish("a", 0)
+	ann.want("a", "e 0")
+	ann.publish("b", 1)
+	ann.want("b", "e 1")
+	ann.Close()
+	p.restart()
+	ann.connect()
+	var a, b subscribed
+	ann.ok(&b, "subscribe", "b")
+	ann.ok(&a, "subscribe", "a")
+	if b.Unread != 0 {
+		t.Errorf("b, whose event was seen: %+v", b)
+	}
+	if a.Unread > 1 {
+		t.Errorf("a: %+v", a)
+	}
+}
+
+func TestManualAcknowledgement(t *testing.T) {
+	p := newPost(t, false, nil)
+	ann := p.guest("ann")
+	manual := map[string]any{"topic": "jobs", "ack": "manual", "prefetch": 2}
+	ann.ok(nil, "subscribe", manual)
+	for i := range 5 {
+		ann.publish("jobs", i)
+	}
+	es := ann.want("not more than prefetched", "e 0", "e 1")
+	ann.Send("43" + es[0].ack + "[]")
+	es = append(es, ann.want("the next one", "e 2")...)
+	ann.Send("43" + es[1].ack + `[{"reject":"broken"}]`)
+	es = append(es, ann.want("the one after the rejected one", "e 3")...)
+	ann.Send("43" + es[2].ack + `[{"retry":"0s"}]`)
+	again := ann.want("again at once", "e 2")
+	ann.Send("43" + again[0].ack + "[]")
+	es = append(es, ann.want("the last one", "e 4")...)
+	ann.Close() // with 3 and 4 in flight
+	ann.connect()
+	ann.ok(nil, "subscribe", manual)
+	ann.want("unacknowledged", "e 3", "e 4")
+
+	bob := p.guest("bob")
+	bob.ok(nil, "subscribe", map[string]any{"topic": "dead/ann", "from": "first"})
+	for len(bob.events) == 0 {
+		bob.take()
+	}
+	var why struct {
+		Reason, Topic, Queue, Offset string
+		Attempts                     int
+	}
+	dead := bob.events[0]
+	if len(dead.args) != 3 || string(dead.args[0]) != "1" || json.Unmarshal(dead.args[1], &why) != nil ||
+		why.Reason != "broken" || why.Topic != "jobs" || why.Queue != "ann" || why.Offset == "" || why.Attempts != 1 {
+		t.Errorf("dead letter %v", dead)
+	}
+}
+
+func TestMeta(t *testing.T) {
+	p := newPost(t, false, nil)
+	ann := p.guest("ann")
+	ann.ok(nil, "subscribe", map[string]any{"topic": "orders", "meta": true})
+	ann.ok(nil, "publish", map[string]any{"topic": "orders", "id": "o-1"}, "created", 1)
+	for len(ann.events) == 0 {
+		ann.take()
+	}
+	e := ann.events[0]
+	var meta struct {
+		Topic, Queue, Offset, ID, PublishedAt string
+		Attempt                               int
+	}
+	if len(e.args) != 3 || json.Unmarshal(e.args[1], &meta) != nil {
+		t.Fatalf("got %v", e)
+	}
+	if meta.Topic != "orders" || meta.Queue != "ann" || `"`+meta.Offset+`"` != string(e.args[2]) || meta.ID != "o-1" || meta.Attempt != 1 || meta.PublishedAt == "" {
+		t.Errorf("meta %+v, offset %s", meta, e.args[2])
+	}
+}
+
+func TestUnsubscribedHoldsNothing(t *testing.T) {
+	p := newPost(t, false, nil)
+	ann := p.guest("ann")
+	ann.ok(nil, "subscribe", "orders")
+	ann.ok(nil, "unsubscribe", "orders")
+	ann.publish("orders", 0)
+	var s subscribed
+	ann.ok(&s, "subscribe", "orders")
+	if s.Unread != 0 {
+		t.Errorf("subscribed %+v", s)
+	}
+	ann.publish("orders", 1)
+	ann.want("from now on", "e 1")
+}
+
+func TestWithoutIdentityAQueueLivesAsLongAsTheSocket(t *testing.T) {
+	p := newPost(t, false, nil)
+	anon := p.guest("")
+	anon.ok(nil, "subscribe", "orders")
+	anon.publish("orders", 0)
+	anon.want("live", "e 0")
+	anon.Close()
+	anon.connect()
+	anon.publish("orders", 1)
+	var s subscribed
+	anon.ok(&s, "subscribe", "orders")
+	if s.Unread != 0 {
+		t.Errorf("subscribed %+v", s)
+	}
+}
+
+// A client that does not read is sent a window, and the rest when it reads; others are not delayed.
+func TestSlowClient(t *testing.T) {
+	const events = 2000
+	p := newPost(t, false, func(c *delivery.Config) { c.Window = 1000 })
+	slow, bob := p.guest("slow"), p.guest("bob")
+	slow.ok(nil, "subscribe", "t")
+	bob.ok(nil, "subscribe", "t")
+	for i := range events {
+		bob.publish("t", i) // its own events come in between
+	}
+	for i := range events {
+		bob.want("to the fast one", fmt.Sprint("e ", i))
+	}
+	for i := range events {
+		slow.want("to the slow one", fmt.Sprint("e ", i))
+	}
+}
