@@ -71,7 +71,7 @@ func newRoot() *cobra.Command {
 connect to it unmodified; an event that one of them misses is held until it is back.`,
 		Example: `  holdpost serve --dev                                 # then open http://127.0.0.1:7300
   holdpost publish orders created '{"text": "2 espresso"}'
-  holdpost tail orders --from first`,
+  holdpost tail -f orders`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
@@ -99,8 +99,8 @@ func names(cmd *cobra.Command) []string {
 	return all
 }
 
-// run is the RunE of a command: an error of its own is not about the command line unless it says so.
-func run(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
+// command is the RunE of a command: an error of its own is not about the command line unless it says so.
+func command(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := fromEnvironment(cmd.Flags(), os.Environ()); err != nil {
 			return err
@@ -110,5 +110,24 @@ func run(f func(cmd *cobra.Command, args []string) error) func(*cobra.Command, [
 			return err
 		}
 		return &exitError{code: exitFailed, err: err}
+	}
+}
+
+// positional is the Args of a command that needs the named arguments, none of them empty, and with more takes others too.
+func positional(more bool, needed ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		hint := fmt.Sprintf("use: %s\nsee: %s --help", cmd.UseLine(), cmd.CommandPath())
+		for i, name := range needed {
+			if i >= len(args) {
+				return usage(hint, "%s is missing", name)
+			}
+			if args[i] == "" {
+				return usage(hint, "%s is empty", name)
+			}
+		}
+		if len(args) > len(needed) && !more {
+			return usage(hint, "unexpected argument %q", args[len(needed)])
+		}
+		return nil
 	}
 }

@@ -103,6 +103,8 @@ func flagError(cmd *cobra.Command, err error) error {
 		if near := nearest(name, known); near != "" {
 			hint = "did you mean --" + near + "?\n" + hint
 		}
+	} else if strings.HasPrefix(err.Error(), "unknown shorthand flag: ") {
+		hint = "an argument that begins with \"-\" goes behind \"--\"\n" + hint
 	}
 	return &exitError{exitUsage, err, hint}
 }

@@ -5,7 +5,7 @@
 //
 //	0   done
 //	1   the server refused, or something failed that has no code of its own
-//	64  the command line or an environment variable is wrong
+//	64  the command line or an environment variable is wrong, or asks for what can never be
 //	65  the store has lost acknowledged events, and nobody said that this is accepted
 //	69  there is no server to talk to
 //	75  something that the server needs is taken: its data directory or its port

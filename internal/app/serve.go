@@ -26,7 +26,7 @@ This version serves in dev mode only: it lets everyone in under the identity tha
 name. Do not let anyone reach it whom you do not trust.`,
 		Example: `  holdpost serve --dev
   holdpost serve --dev --listen 127.0.0.1:0 --data-dir /tmp/try`,
-		Args: cobra.NoArgs,
+		Args: positional(false),
 	}
 	f := cmd.Flags()
 	f.BoolVar(&c.dev, "dev", false, "let everyone in under the identity that they name, and serve the playground")
@@ -36,7 +36,7 @@ name. Do not let anyone reach it whom you do not trust.`,
 	f.BoolVar(&c.acceptLoss, "accept-loss", false, "start though acknowledged events are missing, under a new epoch")
 	f.StringVar(&c.logLevel, "log-level", "info", "`level` from which on to log: debug, info, warn, error")
 	f.BoolVar(&c.json, "json", false, "print one line of JSON with the addresses when ready")
-	cmd.RunE = run(func(cmd *cobra.Command, _ []string) error {
+	cmd.RunE = command(func(cmd *cobra.Command, _ []string) error {
 		if err := c.check(); err != nil {
 			return err
 		}

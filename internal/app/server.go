@@ -54,28 +54,31 @@ type closer struct {
 }
 
 // startServer starts the store and opens both listeners; [server.run] serves them. On an error nothing is left running.
-func startServer(ctx context.Context, c serveConfig, log *slog.Logger) (s *server, err error) {
-	s = &server{log: log}
-	defer func() {
-		if err != nil {
-			s.close()
-		}
-	}()
+func startServer(ctx context.Context, c serveConfig, log *slog.Logger) (*server, error) {
+	s := &server{log: log}
+	if err := s.start(ctx, c); err != nil {
+		s.close() // logs its own errors
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *server) start(ctx context.Context, c serveConfig) (err error) {
 	if err := s.startStore(ctx, c); err != nil {
-		return nil, explainStore(err, c)
+		return explainStore(err, c)
 	}
 	if s.public, err = s.listen(ctx, "--listen", c.listen); err != nil {
-		return nil, err
+		return err
 	}
 	if s.internal, err = s.listen(ctx, "--internal-listen", c.internalListen); err != nil {
-		return nil, err
+		return err
 	}
-	s.sockets = holdpost.NewServer(&holdpost.Config{Origins: devOrigins(s.public.Addr()), Logger: log})
-	s.delivery = delivery.New(delivery.Config{Broker: s.broker, Identity: identityOf, Logger: log})
+	s.sockets = holdpost.NewServer(&holdpost.Config{Origins: devOrigins(s.public.Addr()), Logger: s.log})
+	s.delivery = delivery.New(delivery.Config{Broker: s.broker, Identity: identityOf, Logger: s.log})
 	main := s.sockets.Of("/")
 	main.Use(devGate)
 	s.delivery.Handle(main)
-	return s, nil
+	return nil
 }
 
 func (s *server) startStore(ctx context.Context, c serveConfig) (err error) {

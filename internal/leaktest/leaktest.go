@@ -16,8 +16,11 @@ import (
 // patience bounds the wait for goroutines that are already on their way out.
 const patience = 5 * time.Second
 
-// Main runs the tests of m and exits: with their code, or with 1 when they passed but left something behind.
-func Main(m *testing.M) {
+// Main runs the tests of m and exits with the code of [Run].
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run runs the tests of m and returns their code, or 1 when they passed but left something behind.
+func Run(m *testing.M) int {
 	if r, w, err := os.Pipe(); err == nil { // starts the runtime's poller, whose own descriptors stay open
 		r.Close()
 		w.Close()
@@ -30,7 +33,7 @@ func Main(m *testing.M) {
 			code = 1
 		}
 	}
-	os.Exit(code)
+	return code
 }
 
 func wait(filesBefore int) string {
