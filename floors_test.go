@@ -20,7 +20,8 @@ var floors = [][]string{
 	2: {"", "queue"},
 	3: {"delivery", "queue/embedded", "queue/index"},
 	4: {"internal/api", "internal/console"},
-	5: {"internal/app", "cmd/holdpost", "conformance", "bench", "bench/load", "bench/queue", "bench/target", "examples/chat"},
+	5: {"internal/app", "conformance", "bench", "bench/load", "bench/queue", "bench/target", "examples/chat"},
+	6: {"cmd/holdpost"},
 }
 
 // strangers may not import each other though a floor would allow it.
