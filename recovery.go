@@ -35,8 +35,8 @@ type Journal interface {
 	// once, on another goroutine, which it must not block, with the record's position; with 0 when it was not stored.
 	Append(keys []string, record []byte, stored func(position uint64))
 
-	// Save stores the state of a session in place of the one before; nil forgets it. It does not wait. stored, which may be
-	// nil, is called like that of Append.
+	// Save stores the state of a session in place of the one before; nil forgets it. It does not wait. stored is called like
+	// that of Append. What is not stored again for 20 minutes and Recovery.MaxAway may be forgotten.
 	Save(session string, state []byte, stored func(ok bool))
 
 	// Load returns the state of a session, nil when there is none.

@@ -30,7 +30,12 @@ type memoryJournal struct {
 	broken   bool   // nothing is stored any more
 	dead     bool   // the server was killed: what it has not stored is lost
 	records  []storedRecord
-	sessions map[string][]byte
+	sessions map[string]storedSession
+}
+
+type storedSession struct {
+	state []byte
+	at    time.Time
 }
 
 type storedRecord struct {
@@ -39,7 +44,7 @@ type storedRecord struct {
 	data     []byte
 }
 
-func newMemoryJournal() *memoryJournal { return &memoryJournal{sessions: make(map[string][]byte)} }
+func newMemoryJournal() *memoryJournal { return &memoryJournal{sessions: make(map[string]storedSession)} }
 
 // store runs f in its turn, and tells it whether to store.
 func (j *memoryJournal) store(f func(ok bool)) {
@@ -85,7 +90,7 @@ func (j *memoryJournal) Save(session string, state []byte, stored func(bool)) {
 		if ok && state == nil {
 			delete(j.sessions, session)
 		} else if ok {
-			j.sessions[session] = state
+			j.sessions[session] = storedSession{state, time.Now()}
 		}
 		j.mu.Unlock()
 		stored(ok)
@@ -95,7 +100,7 @@ func (j *memoryJournal) Save(session string, state []byte, stored func(bool)) {
 func (j *memoryJournal) Load(_ context.Context, session string) ([]byte, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.sessions[session], nil
+	return j.sessions[session].state, nil
 }
 
 func (j *memoryJournal) Read(_ context.Context, keys []string, after, upto uint64, f func(uint64, string, []byte) error) (bool, error) {
@@ -177,10 +182,12 @@ func (st *stage) restart(kill bool) {
 		st.journal.dead = true // for the old one: the new one has a journal with the same contents
 		next := &memoryJournal{
 			epoch: st.journal.epoch, last: st.journal.last, slow: st.journal.slow,
-			records: slices.Clone(st.journal.records), sessions: make(map[string][]byte),
+			records: slices.Clone(st.journal.records), sessions: make(map[string]storedSession),
 		}
-		for pid, state := range st.journal.sessions {
-			next.sessions[pid] = state
+		for pid, s := range st.journal.sessions {
+			if time.Since(s.at) < 20*time.Minute+r.MaxAway { // what a journal has to keep
+				next.sessions[pid] = s
+			}
 		}
 		st.journal.mu.Unlock()
 		st.srv.Close()
@@ -456,6 +463,12 @@ func TestRecoveryWhere(t *testing.T) {
 			v.drop()
 			st.emit(st.main, "e", 2)
 		}, []string{"e 2"}},
+		{"the server was killed after hours", func(st *stage, v *visitor) {
+			time.Sleep(5 * time.Hour)
+			st.restart(true)
+			v.drop()
+			st.emit(st.main, "e", 1)
+		}, []string{"e 1"}},
 		{"it is recovered twice in a row", func(st *stage, v *visitor) {
 			v.drop()
 			st.emit(st.main, "e", 1)

@@ -137,6 +137,7 @@ func (s *Socket) join(c *claim) bool {
 	n.journal.mu.Unlock()
 	s.mu.Unlock()
 	n.srv.saver.push(s)
+	n.srv.saver.watch(n.srv)
 
 	if back != nil {
 		now.wait()

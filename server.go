@@ -106,6 +106,7 @@ func (srv *Server) Connections() int { return srv.engine.Len() }
 // their clients reconnect, and the handlers waited for. It returns the context's cause when that ends first; handlers go
 // on then. Calling it again waits again.
 func (srv *Server) Shutdown(ctx context.Context) error {
+	srv.saver.stop()
 	if err := srv.engine.Shutdown(ctx); err != nil {
 		return err
 	}
@@ -123,4 +124,7 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 }
 
 // Close ends the server at once, without waiting for handlers.
-func (srv *Server) Close() error { return srv.engine.Close() }
+func (srv *Server) Close() error {
+	srv.saver.stop()
+	return srv.engine.Close()
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -36,6 +37,9 @@ type leftRoom struct {
 
 // saveSeen is how often it is stored how much of what queues keep a client has received.
 const saveSeen = 10 * time.Second
+
+// saveAgain is how often a session is stored that does not change. Journals count on it.
+const saveAgain = 10 * time.Minute
 
 // state is a session as it is stored.
 type state struct {
@@ -115,9 +119,55 @@ func (s *Socket) changedLocked(hold bool) {
 // saver stores sessions, each with all that has changed since.
 type saver struct {
 	queue ordered[*Socket]
+
+	mu    sync.Mutex // guards the fields below; held while sessions are looked through
+	timer *time.Timer
+	ended bool
 }
 
 func (v *saver) push(s *Socket) { v.queue.push(&s.ns.srv.handlers, s, saveAll) }
+
+// watch has the sessions that do not change stored now and then, as long as there are any: a journal keeps nothing for ever.
+func (v *saver) watch(srv *Server) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.timer == nil && !v.ended {
+		v.timer = time.AfterFunc(saveAgain, func() { v.refresh(srv) })
+	}
+}
+
+func (v *saver) refresh(srv *Server) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.ended {
+		return
+	}
+	any := false
+	for ns := range srv.Namespaces() {
+		for s := range ns.Sockets() {
+			any = true
+			s.mu.Lock()
+			if time.Since(s.session.savedAt) >= saveAgain {
+				s.changedLocked(false)
+			}
+			s.mu.Unlock()
+		}
+	}
+	v.timer = nil
+	if any {
+		v.timer = time.AfterFunc(saveAgain, func() { v.refresh(srv) })
+	}
+}
+
+// stop ends watching, and returns when nothing is looked through any more.
+func (v *saver) stop() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.ended = true
+	if v.timer != nil {
+		v.timer.Stop()
+	}
+}
 
 // saveAll stores sessions in the order in which they changed. The states are taken before the first one is waited for: then the
 // others mostly need no waiting.

@@ -75,11 +75,7 @@ func (j *Journal) Save(session string, state []byte, stored func(ok bool)) {
 	if state != nil {
 		attachments = [][]byte{state}
 	}
-	j.write([]string{topicOf(sessionPrefix, session)}, attachments, func(position uint64) {
-		if stored != nil {
-			stored(position > 0)
-		}
-	})
+	j.write([]string{topicOf(sessionPrefix, session)}, attachments, func(position uint64) { stored(position > 0) })
 }
 
 func topicOf(prefix, key string) string {
