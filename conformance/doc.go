@@ -2,8 +2,8 @@
 // transport, and headless Chromium on the playground. It has no code of its own.
 //
 // The Go test builds the binary, starts it on a data directory of its own, and runs the scripts in js with Node. A script
-// reports one line of JSON for each of its cases, and asks the Go test to kill and start the server. What is missing, npm
-// packages from the lock file, and Node and Chromium from Debian where the test runs as root, the test installs itself.
+// reports one line of JSON for each of its cases, and asks the Go test to kill and start the server. It needs make, Node,
+// npm and Chromium, which make test installs on Debian; npm's packages it installs itself, from the lock file.
 // go test -short skips it all.
 //
 // HOLDPOST_ONLY=text runs only the cases whose name contains the text; HOLDPOST_RACE=1 builds the binary with the race

@@ -38,19 +38,19 @@ func setUp() (err error) {
 	if err := os.MkdirAll(artifacts, 0o755); err != nil {
 		return err
 	}
-	if _, err := program("nodejs", "node"); err != nil {
+	if _, err := program("node"); err != nil {
 		return err
 	}
-	if _, err := program("npm", "npm"); err != nil {
+	if _, err := program("npm"); err != nil {
 		return err
 	}
-	if chromium, err = program("chromium", "chromium", "chromium-browser", "google-chrome"); err != nil {
+	if chromium, err = program("chromium", "chromium-browser", "google-chrome"); err != nil {
 		return err
 	}
 	if err := packages("."); err != nil {
 		return err
 	}
-	if err := playground("../internal/console"); err != nil {
+	if err := command("..", "make", "client"); err != nil { // so that the binary has the playground
 		return err
 	}
 	binary = filepath.Join(artifacts, "holdpost")
@@ -61,32 +61,14 @@ func setUp() (err error) {
 	return command(".", "go", append(build, "../cmd/holdpost")...)
 }
 
-// program finds the first of several names, installing the Debian package if there is none.
-func program(debian string, names ...string) (string, error) {
-	find := func() (string, error) {
-		for _, name := range names {
-			if path, err := exec.LookPath(name); err == nil {
-				return path, nil
-			}
-		}
-		return "", fmt.Errorf("%s is not installed: apt-get install %s", names[0], debian)
-	}
-	path, err := find()
-	if err == nil || os.Geteuid() != 0 {
-		return path, err
-	}
-	if _, noApt := exec.LookPath("apt-get"); noApt != nil {
-		return "", err
-	}
-	if command(".", "apt-get", "install", "-y", "--no-install-recommends", debian) != nil { // the lists may be old, or missing
-		if err := command(".", "apt-get", "update"); err != nil {
-			return "", err
-		}
-		if err := command(".", "apt-get", "install", "-y", "--no-install-recommends", debian); err != nil {
-			return "", err
+// program finds the first of several names.
+func program(names ...string) (string, error) {
+	for _, name := range names {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
 		}
 	}
-	return find()
+	return "", fmt.Errorf("%s is not installed: make test installs it on Debian", names[0])
 }
 
 // packages installs what the lock file in dir names, unless that has been done since the file was changed.
@@ -102,21 +84,9 @@ func packages(dir string) error {
 	return command(dir, "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
 }
 
-// playground puts the client that the playground uses in its place, so that the binary has it built in.
-func playground(dir string) error {
-	if _, err := os.Stat(filepath.Join(dir, "assets", "vendor", "socket.io.min.js")); err == nil {
-		return nil
-	}
-	if err := packages(dir); err != nil {
-		return err
-	}
-	return command(dir, "npm", "run", "vendor")
-}
-
 func command(dir, name string, args ...string) error {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", cmd, err, out)
 	}

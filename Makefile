@@ -1,0 +1,36 @@
+# What one does with Holdpost. It needs Go and make; what else is missing is installed, from Debian as root or with sudo.
+
+CLIENT := internal/console/assets/vendor/socket.io.min.js
+FUZZTIME ?= 30s
+
+.PHONY: run build client test lint bench fuzz
+
+run: build
+	./holdpost serve --dev
+
+build: client
+	go build -o holdpost ./cmd/holdpost
+
+client: $(CLIENT)
+
+# The official Socket.IO client, for the playground: from npm, in the version of the lock file.
+$(CLIENT): internal/console/package-lock.json
+	.ci/need npm
+	cd internal/console && npm ci --no-audit --no-fund --ignore-scripts && npm run vendor
+	touch $@
+
+test: lint
+	.ci/need gcc node npm chromium
+	go test -race ./...
+
+lint:
+	@test -z "$$(find . -name '*.go' -not -path '*/node_modules/*' | xargs gofmt -l | tee /dev/stderr)" || { echo "run gofmt"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+bench:
+	go run ./bench
+
+fuzz:
+	go test -short -list '^Fuzz' ./... | awk '/^Fuzz/ { name[++n] = $$1 } /^ok/ { while (n) print name[n--], $$2 }' | \
+	while read name package; do go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$package || exit 1; done
