@@ -13,14 +13,15 @@ import (
 type pendingAcks map[int64]func(Args, error)
 
 // expectAck registers f for an ack id. f is called exactly once: with the answer, or with a [DisconnectError]; unless
-// dropAck comes first.
+// takeAck comes first.
 func (s *Socket) expectAck(id int64, f func(Args, error)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.reason != "" {
-		return &DisconnectError{s.reason}
+	if s.ended != nil {
+		return s.ended
 	}
-	if len(s.acks) >= s.ns.srv.config.MaxPendingAcks {
+	// An id that is taken was given out 2^31 acks ago.
+	if _, taken := s.acks[id]; taken || len(s.acks) >= s.ns.srv.config.MaxPendingAcks {
 		return fmt.Errorf("ack: %w", ErrTooMany)
 	}
 	if s.acks == nil {
@@ -30,11 +31,13 @@ func (s *Socket) expectAck(id int64, f func(Args, error)) error {
 	return nil
 }
 
-// dropAck forgets an ack; a late answer is ignored.
-func (s *Socket) dropAck(id int64) {
+// takeAck forgets an ack; a late answer is ignored. It reports false when the ack has been or is being resolved.
+func (s *Socket) takeAck(id int64) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.acks[id]
 	delete(s.acks, id)
-	s.mu.Unlock()
+	return ok
 }
 
 // resolveAck hands an answer to whom it is for. Unknown ids, late and repeated answers are ignored, as the clients expect.
@@ -56,11 +59,10 @@ func (s *Socket) DeliverWithAck(p *Prepared, flush bool, f func(Args, error)) er
 	if err := s.expectAck(id, f); err != nil {
 		return err
 	}
-	if !s.send(flush, p.messagesWithID(s.ns.name, id)...) {
-		s.dropAck(id) // closing has called f, or never will
+	if !s.send(flush, p.messagesWithID(s.ns.name, id)...) && s.takeAck(id) {
 		return s.disconnected()
 	}
-	return nil
+	return nil // when it could not be sent and the ack was taken, the end of the socket has called f
 }
 
 // EmitWithAck emits an event and waits for the client's answer. It ends early with the context's cause, with a
@@ -83,8 +85,7 @@ func (s *Socket) EmitWithAck(ctx context.Context, event string, args ...any) (Ar
 	switch {
 	case s.recorded():
 		emitted = s.ns.record(socketOf(ctx), emission{prepared: p, id: id, rooms: []string{s.id}}, s.alone)
-	case !s.send(true, p.messagesWithID(s.ns.name, id)...):
-		s.dropAck(id)
+	case !s.send(true, p.messagesWithID(s.ns.name, id)...) && s.takeAck(id):
 		return Args{}, s.disconnected()
 	}
 	select {
@@ -94,7 +95,7 @@ func (s *Socket) EmitWithAck(ctx context.Context, event string, args ...any) (Ar
 		}
 		return a.args, a.err
 	case <-ctx.Done():
-		s.dropAck(id)
+		s.takeAck(id)
 		return Args{}, fmt.Errorf("emit %q: wait for the ack: %w", event, context.Cause(ctx))
 	}
 }
@@ -106,9 +107,10 @@ type Answer struct {
 }
 
 // EmitWithAck emits an event to every socket of b and yields one answer for each, as they arrive. A socket that does not
-// answer is yielded with an error and its id: a [DisconnectError] when it left, the context's cause when ctx ended first.
-// Without sockets nothing is yielded. A single pair with an empty id means that nothing was sent, the arguments not being
-// encodable. Breaking off the loop forgets the rest.
+// answer is yielded with an error and its id: a [DisconnectError] when it left, [ErrTooMany] when it owes too many acks
+// already, the context's cause when ctx ended first. Without sockets nothing is yielded. A single pair with an empty id
+// means that nothing was sent, the arguments not being encodable. Breaking off the loop forgets the rest. Volatile has no
+// effect here.
 func (b Broadcast) EmitWithAck(ctx context.Context, event string, args ...any) iter.Seq2[Answer, error] {
 	return func(yield func(Answer, error) bool) {
 		p, err := Prepare(event, args...)
@@ -116,7 +118,7 @@ func (b Broadcast) EmitWithAck(ctx context.Context, event string, args ...any) i
 			yield(Answer{}, err)
 			return
 		}
-		if b.ns == nil {
+		if b.nobody() {
 			return
 		}
 		type result struct {
@@ -148,10 +150,10 @@ func (b Broadcast) EmitWithAck(ctx context.Context, event string, args ...any) i
 		}
 		defer func() {
 			for s := range waiting {
-				s.dropAck(id)
+				s.takeAck(id)
 			}
 		}()
-		for len(waiting) > 0 {
+		for done := ctx.Done(); len(waiting) > 0; {
 			select {
 			case r := <-results:
 				delete(waiting, r.socket)
@@ -161,11 +163,14 @@ func (b Broadcast) EmitWithAck(ctx context.Context, event string, args ...any) i
 				if !yield(Answer{r.socket.id, r.args}, r.err) {
 					return
 				}
-			case <-ctx.Done():
+			case <-done:
+				done = nil // what was answered by now is yielded still
 				err := fmt.Errorf("emit %q: wait for the ack: %w", event, context.Cause(ctx))
 				for s := range waiting {
+					if !s.takeAck(id) {
+						continue
+					}
 					delete(waiting, s)
-					s.dropAck(id)
 					if !yield(Answer{Socket: s.id}, err) {
 						return
 					}
@@ -173,13 +178,4 @@ func (b Broadcast) EmitWithAck(ctx context.Context, event string, args ...any) i
 			}
 		}
 	}
-}
-
-// takeAck is dropAck that reports whether the ack was still pending, and so will never be resolved by another.
-func (s *Socket) takeAck(id int64) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, ok := s.acks[id]
-	delete(s.acks, id)
-	return ok
 }

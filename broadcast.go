@@ -10,7 +10,8 @@ import (
 // one may be kept and refined by several goroutines. The zero value goes to nobody.
 type Broadcast struct {
 	ns       *Namespace
-	rooms    []string // none: all sockets
+	limited  bool // to rooms, which may be none
+	rooms    []string
 	except   []string
 	sender   *Socket // left out
 	volatile bool
@@ -18,8 +19,9 @@ type Broadcast struct {
 }
 
 // To returns b limited to the sockets in any of these rooms, besides those of earlier calls. A socket's id is a room with
-// only that socket. A socket in several of the rooms gets the event once.
+// only that socket. A socket in several of the rooms gets the event once. To no rooms at all is to nobody.
 func (b Broadcast) To(rooms ...string) Broadcast {
+	b.limited = true
 	b.rooms = slices.Concat(b.rooms, rooms)
 	return b
 }
@@ -59,7 +61,7 @@ func (b Broadcast) EmitPrepared(p *Prepared) { b.emit(b.sender, p) }
 // emit emits p because of what the client of cause did, if cause is not nil.
 func (b Broadcast) emit(cause *Socket, p *Prepared) {
 	switch {
-	case b.ns == nil:
+	case b.nobody():
 		return
 	case b.ns.srv.config.Recovery == nil:
 	case b.volatile:
@@ -75,9 +77,9 @@ func (b Broadcast) emit(cause *Socket, p *Prepared) {
 		messages := p.messages(b.ns.name)
 		for _, s := range targets {
 			if b.volatile {
-				s.conn.session.SendVolatile(messages...)
+				s.sendVolatile(messages...)
 			} else {
-				s.conn.session.Send(true, messages...)
+				s.send(true, messages...)
 			}
 		}
 	}
@@ -85,6 +87,9 @@ func (b Broadcast) emit(cause *Socket, p *Prepared) {
 	*buf = targets[:0]
 	targetBuffers.Put(buf)
 }
+
+// nobody reports whether b means no socket whatever there is, now or later.
+func (b Broadcast) nobody() bool { return b.ns == nil || b.limited && len(b.rooms) == 0 }
 
 func (b Broadcast) targets() []*Socket { return b.appendTargets(nil) }
 
@@ -100,10 +105,10 @@ func (b Broadcast) appendTargets(dst []*Socket) []*Socket {
 		return dst
 	}
 	start := len(dst)
-	switch len(b.rooms) {
-	case 0:
+	switch {
+	case !b.limited:
 		dst = b.ns.appendSockets(dst)
-	case 1:
+	case len(b.rooms) == 1:
 		dst = b.ns.appendRoom(dst, b.rooms[0])
 	default:
 		for _, room := range b.rooms {

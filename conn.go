@@ -30,6 +30,8 @@ type conn struct {
 	decoder packet.Decoder
 	dirty   []*Socket // have events, but no goroutine yet that handles them
 
+	joined atomic.Bool // a socket was let in; written with mu held
+
 	mu      sync.Mutex // guards the fields below
 	closed  bool
 	sockets []*Socket // joined or at a gate; few, so that a search beats a map
@@ -63,8 +65,8 @@ func (c *conn) Message(data []byte, binary bool) error {
 }
 
 func (c *conn) message(data []byte, binary bool) error {
-	if !binary && c.strange(data) {
-		return errWrongState
+	if !c.joined.Load() && (binary || len(data) == 0 || data[0] != '0'+byte(packet.Connect)) {
+		return errWrongState // of a client that was let in nowhere nothing else is decoded or kept
 	}
 	var p packet.Packet
 	var complete bool
@@ -91,19 +93,9 @@ func (c *conn) message(data []byte, binary bool) error {
 	case packet.Connect:
 		return c.connect(&p)
 	case packet.Event, packet.BinaryEvent, packet.Ack, packet.BinaryAck, packet.Disconnect:
-		return c.packet(&p, len(data))
+		return c.packet(&p)
 	}
 	return errWrongState // CONNECT_ERROR is the server's to send
-}
-
-// strange reports a packet of a client that has joined nothing and does not try to: nothing of it is decoded or kept.
-func (c *conn) strange(data []byte) bool {
-	if len(data) > 0 && data[0] == '0'+byte(packet.Connect) {
-		return false
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.sockets) == 0 && len(c.left) == 0
 }
 
 // Batch starts the handlers of the sockets that got events in this read: all at once, so that they see them as one batch.
@@ -118,12 +110,12 @@ func (c *conn) Batch() engineio.Runner {
 	}
 	clear(c.dirty)
 	c.dirty = c.dirty[:0]
-	c.srv.handlers.Add(1)
+	c.srv.handlers.begin()
 	return (*handling)(first)
 }
 
 // Closed ends all sockets of the connection.
-func (c *conn) Closed(r engineio.Reason, _ error) {
+func (c *conn) Closed(r engineio.Reason, cause error) {
 	if work := c.Batch(); work != nil {
 		go work.Run()
 	}
@@ -132,8 +124,9 @@ func (c *conn) Closed(r engineio.Reason, _ error) {
 	sockets := c.sockets
 	c.sockets = nil
 	c.mu.Unlock()
+	why := &DisconnectError{Reason(r), cause}
 	for _, s := range sockets {
-		s.close(Reason(r))
+		s.close(why)
 	}
 }
 
@@ -190,21 +183,31 @@ func (c *conn) admit(s *Socket) {
 			return
 		}
 	}
-	c.session.Deadline(0, nil)
+	c.join()
 	if !c.letIn(s, back) {
 		return
 	}
 	for _, f := range h.connect {
 		var err error
-		panicked := s.guard("connection", func() { err = f(s.Context(), s) })
-		if err != nil {
-			s.logUnanswered("connection", err)
-		}
-		if panicked {
+		switch panicked := s.guard("connection", func() { err = f(s.Context(), s) }); {
+		case panicked:
 			c.leave(s, ReasonPanic, true)
-		} else if err != nil {
+			return
+		case err != nil:
+			s.logUnanswered("connection", err)
 			c.leave(s, ReasonServerDisconnect, true)
+			return
 		}
+	}
+}
+
+// join lifts the time limit of a connection that has joined nothing, the first time that it does.
+func (c *conn) join() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.joined.Load() {
+		c.session.Deadline(0, nil) // before the client may send what sets another one
+		c.joined.Store(true)
 	}
 }
 
@@ -213,12 +216,13 @@ func (c *conn) letIn(s *Socket, back *claim) bool {
 	if s.session != nil {
 		return s.join(back)
 	}
+	if !s.letIn() {
+		return false
+	}
 	// The reply is queued before broadcasts can reach the socket, and written after: the client finds all that comes
 	// behind it.
 	c.session.Send(false, c.connectReply(s))
-	if !s.enter() {
-		return false
-	}
+	s.enter()
 	c.session.Flush()
 	return true
 }
@@ -240,7 +244,7 @@ func (c *conn) refuse(s *Socket, err error) {
 	c.mu.Lock()
 	c.forget(s)
 	c.mu.Unlock()
-	s.close(ReasonServerDisconnect)
+	s.close(&DisconnectError{Reason: ReasonServerDisconnect})
 	refusal, ok := errors.AsType[*ConnectError](err)
 	if !ok {
 		refusal = &ConnectError{Message: err.Error()}
@@ -259,41 +263,41 @@ func (c *conn) sendConnectError(namespace string, refusal *ConnectError) {
 }
 
 // packet takes an event, an ack or a DISCONNECT for a socket of the connection.
-func (c *conn) packet(p *packet.Packet, size int) error {
+func (c *conn) packet(p *packet.Packet) error {
 	c.mu.Lock()
 	s := c.find(p.Namespace)
-	if s == nil || !s.connected.Load() {
-		defer c.mu.Unlock()
-		if c.closed || s == nil && c.leftLately(p.Namespace) {
-			return nil
-		}
-		return errWrongState
+	if s == nil && (c.closed || c.leftLately(p.Namespace)) {
+		c.mu.Unlock()
+		return nil
 	}
 	c.mu.Unlock()
+	if s == nil || s.phase.Load() == phaseGate {
+		return errWrongState
+	}
 	switch p.Type {
 	case packet.Ack, packet.BinaryAck:
 		s.resolveAck(p)
 	case packet.Disconnect:
 		c.leave(s, ReasonClientDisconnect, false)
 	default:
-		return c.event(s, p, size)
+		c.event(s, p)
 	}
 	return nil
 }
 
-func (c *conn) event(s *Socket, p *packet.Packet, size int) error {
+func (c *conn) event(s *Socket, p *packet.Packet) {
+	size := len(p.Data)
 	for _, b := range p.Attachments {
 		size += len(b)
 	}
 	limits := &c.srv.config
 	if s.inBytes.Add(int64(size)) > int64(limits.MaxInboundBytes) || s.inEvents.Add(1) > int64(limits.MaxInboundEvents) {
 		c.session.Abort(engineio.Reason(ReasonOverrun))
-		return nil
+		return
 	}
 	if s.in.Push(inbound{kind: inboundEvents, event: &inboundEvent{*p, size}}) {
 		c.dirty = append(c.dirty, s)
 	}
-	return nil
 }
 
 // leave takes a socket out of the connection, which stays. With tell the client is sent a DISCONNECT.
@@ -304,13 +308,16 @@ func (c *conn) leave(s *Socket, reason Reason, tell bool) {
 		return
 	}
 	now := time.Now()
-	c.left = slices.DeleteFunc(c.left, func(l leftNamespace) bool { return now.Sub(l.at) > leftGrace })
+	c.left = slices.DeleteFunc(c.left, func(l leftNamespace) bool { return l.name == s.ns.name || now.Sub(l.at) > leftGrace })
+	if len(c.left) >= c.srv.config.MaxNamespaces {
+		c.left = slices.Delete(c.left, 0, 1) // the first to have been left
+	}
 	c.left = append(c.left, leftNamespace{s.ns.name, now})
 	c.mu.Unlock()
 	if tell {
 		s.send(true, disconnectMessage(s.ns.name))
 	}
-	s.close(reason)
+	s.close(&DisconnectError{Reason: reason})
 }
 
 // disconnectAll ends all sockets and then the connection.

@@ -37,7 +37,7 @@ func (s *Socket) push(item inbound) {
 
 // start runs the socket's handlers on a goroutine that ends when nothing is left to handle. Server.Shutdown waits for it.
 func (s *Socket) start() {
-	s.ns.srv.handlers.Add(1)
+	s.ns.srv.handlers.begin()
 	go (*handling)(s).Run()
 }
 
@@ -47,7 +47,7 @@ type handling Socket
 // Run implements [engineio.Runner].
 func (h *handling) Run() {
 	s := (*Socket)(h)
-	defer s.ns.srv.handlers.Done()
+	defer s.ns.srv.handlers.end()
 	s.in.Run(s.handle)
 }
 
@@ -62,7 +62,9 @@ func (s *Socket) handle(batch []inbound) {
 		case inboundEvents:
 			s.inBytes.Add(int64(-item.event.size))
 			s.inEvents.Add(-1)
-			s.handleEvent(&item.event.packet, flush)
+			if !s.turnedOut() {
+				s.handleEvent(&item.event.packet, flush)
+			}
 		case inboundDisconnect:
 			s.handleDisconnect()
 		}
@@ -70,6 +72,19 @@ func (s *Socket) handle(batch []inbound) {
 	if !flush {
 		s.conn.session.Flush()
 	}
+}
+
+// turnedOut reports whether this side ended the socket for its own sake: what the client has sent before is dropped then.
+// What a client sent before it left itself, or got lost, is handled still.
+func (s *Socket) turnedOut() bool {
+	if s.phase.Load() != phaseEnded {
+		return false
+	}
+	switch s.ended.Reason {
+	case ReasonServerDisconnect, ReasonPanic, ReasonOverrun:
+		return true
+	}
+	return false
 }
 
 func (s *Socket) handleEvent(p *packet.Packet, flush bool) {
@@ -128,11 +143,8 @@ func (s *Socket) answer(p *packet.Packet, reply []any, err error, flush bool) {
 }
 
 func (s *Socket) handleDisconnect() {
-	s.mu.Lock()
-	reason := s.reason
-	s.mu.Unlock()
 	for _, f := range s.ns.disconnectHandlers() {
-		s.guard("disconnect", func() { f(s, reason) })
+		s.guard("disconnect", func() { f(s, s.ended.Reason) })
 	}
 	s.mu.Lock()
 	s.rooms, s.listeners = nil, nil

@@ -40,12 +40,22 @@ type ConnectError struct {
 
 func (e *ConnectError) Error() string { return e.Message }
 
-// DisconnectError says that a socket is, or was, disconnected. It is the cause of [Socket.Context].
+// DisconnectError says that a socket is disconnected and why. It is the cause of [Socket.Context].
 type DisconnectError struct {
 	Reason Reason
+	Err    error // what is behind the reason, where more is known: how the connection broke, what was wrong with a packet
 }
 
-func (e *DisconnectError) Error() string { return "holdpost: socket disconnected: " + string(e.Reason) }
+func (e *DisconnectError) Error() string {
+	text := "holdpost: socket disconnected: " + string(e.Reason)
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+
+// Unwrap returns e.Err.
+func (e *DisconnectError) Unwrap() error { return e.Err }
 
 // peerError turns what a handler returned into what its peer may see; logged tells that the rest belongs in the log.
 func peerError(err error) (visible *Error, logged bool) {

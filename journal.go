@@ -13,11 +13,11 @@ import (
 // ordered is a queue whose goroutine exists while there is work, and is waited for by a group.
 type ordered[T any] struct{ queue serial.Queue[T] }
 
-func (o *ordered[T]) push(group *sync.WaitGroup, v T, f func(batch []T)) {
+func (o *ordered[T]) push(group *running, v T, f func(batch []T)) {
 	if o.queue.Push(v) {
-		group.Add(1)
+		group.begin()
 		go func() {
-			defer group.Done()
+			defer group.end()
 			o.queue.Run(f)
 		}()
 	}

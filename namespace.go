@@ -124,22 +124,23 @@ func (n *Namespace) Len() int {
 
 // Emit emits an event to all sockets of the namespace; see [Broadcast.Emit].
 func (n *Namespace) Emit(ctx context.Context, event string, args ...any) error {
-	return n.all().Emit(ctx, event, args...)
+	return n.Broadcast().Emit(ctx, event, args...)
 }
 
+// Broadcast returns a broadcast to all sockets of the namespace.
+func (n *Namespace) Broadcast() Broadcast { return Broadcast{ns: n} }
+
 // To returns a broadcast to the sockets in any of these rooms; see [Broadcast.To].
-func (n *Namespace) To(rooms ...string) Broadcast { return n.all().To(rooms...) }
+func (n *Namespace) To(rooms ...string) Broadcast { return n.Broadcast().To(rooms...) }
 
 // Except returns a broadcast to the sockets in none of these rooms.
-func (n *Namespace) Except(rooms ...string) Broadcast { return n.all().Except(rooms...) }
+func (n *Namespace) Except(rooms ...string) Broadcast { return n.Broadcast().Except(rooms...) }
 
 // Local returns a broadcast to the sockets of this node.
-func (n *Namespace) Local() Broadcast { return n.all().Local() }
+func (n *Namespace) Local() Broadcast { return n.Broadcast().Local() }
 
 // Volatile returns a broadcast of events that may be missed; see [Broadcast.Volatile].
-func (n *Namespace) Volatile() Broadcast { return n.all().Volatile() }
-
-func (n *Namespace) all() Broadcast { return Broadcast{ns: n} }
+func (n *Namespace) Volatile() Broadcast { return n.Broadcast().Volatile() }
 
 // nextAck returns a new ack id. Ids are below 2^31: a client for Java reads them as int.
 func (n *Namespace) nextAck() int64 { return n.acks.Add(1) & (1<<31 - 1) }

@@ -33,7 +33,7 @@ func newOriginList(origins []string) *originList {
 func parseOriginPattern(o string) originPattern {
 	var p originPattern
 	var rest string
-	p.scheme, rest, _ = strings.Cut(strings.ToLower(o), "://")
+	p.scheme, rest, _ = strings.Cut(lowerASCII(o), "://")
 	if host, ok := strings.CutSuffix(rest, ":*"); ok {
 		p.anyPort, rest = true, host
 	}
@@ -56,12 +56,13 @@ func (l *originList) allow(r *http.Request) bool {
 	case l.any:
 		return true
 	}
-	u, err := url.Parse(strings.ToLower(values[0]))
-	if err != nil || u.Host == "" || u.Path != "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	origin := lowerASCII(values[0])
+	u, err := url.Parse(origin)
+	if err != nil || u.Hostname() == "" || u.Scheme+"://"+u.Host != origin || strings.HasSuffix(origin, ":") {
 		return false // "null", "file://" and whatever else is no web origin
 	}
 	if len(l.allowed) == 0 {
-		return strings.EqualFold(u.Host, r.Host)
+		return u.Host == lowerASCII(r.Host)
 	}
 	for _, p := range l.allowed {
 		if p.matches(u) {
@@ -69,6 +70,16 @@ func (l *originList) allow(r *http.Request) bool {
 		}
 	}
 	return false
+}
+
+// lowerASCII leaves what is not ASCII alone: the lower case of some letters is, and would pass for another host.
+func lowerASCII(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}, s)
 }
 
 func (p *originPattern) matches(u *url.URL) bool {
@@ -95,6 +106,9 @@ func portOf(scheme, port string) string {
 	return ""
 }
 
+// maxRequestHeaders bounds the list of header names that a preflight asks for, in bytes.
+const maxRequestHeaders = 1024
+
 // cors sets the headers with which a browser lets a page of an allowed foreign origin poll. It reports whether the
 // request was a preflight and has been answered.
 func (l *originList) cors(w http.ResponseWriter, r *http.Request) (answered bool) {
@@ -107,17 +121,24 @@ func (l *originList) cors(w http.ResponseWriter, r *http.Request) (answered bool
 	if !l.allow(r) {
 		return false
 	}
-	h.Set("Access-Control-Allow-Origin", origin)
-	if !l.any { // credentials never go together with "anyone"
+	if l.any { // credentials never go together with "anyone"
+		h.Set("Access-Control-Allow-Origin", "*")
+	} else {
+		h.Set("Access-Control-Allow-Origin", origin)
 		h.Set("Access-Control-Allow-Credentials", "true")
 	}
 	if r.Method != http.MethodOptions || r.Header.Get("Access-Control-Request-Method") == "" {
 		return false
 	}
-	h.Set("Access-Control-Allow-Methods", "GET, POST")
-	if names := r.Header.Get("Access-Control-Request-Headers"); len(names) <= 1024 {
+	names := r.Header.Get("Access-Control-Request-Headers")
+	if len(names) > maxRequestHeaders {
+		w.WriteHeader(http.StatusBadRequest)
+		return true
+	}
+	if names != "" {
 		h.Set("Access-Control-Allow-Headers", names)
 	}
+	h.Set("Access-Control-Allow-Methods", "GET, POST")
 	h.Set("Access-Control-Max-Age", "600")
 	w.WriteHeader(http.StatusNoContent)
 	return true

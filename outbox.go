@@ -201,12 +201,15 @@ func (o *outbox) queued() int {
 	return o.bytes
 }
 
-// send sends messages in their turn. It reports false once the connection closes.
+// send sends messages in their turn. It reports false once the socket has ended or the connection closes.
 func (s *Socket) send(flush bool, messages ...*engineio.Message) bool {
 	return s.sendEntry(flush, 0, messages...)
 }
 
 func (s *Socket) sendEntry(flush bool, kept uint64, messages ...*engineio.Message) bool {
+	if s.phase.Load() == phaseEnded {
+		return false // its connection may go on for other namespaces
+	}
 	if o := s.outbox(); o != nil && (kept != 0 || o.busy.Load()) {
 		size := 0
 		for _, m := range messages {
@@ -221,6 +224,9 @@ func (s *Socket) sendEntry(flush bool, kept uint64, messages ...*engineio.Messag
 
 // sendVolatile sends messages in their turn if they can go out then.
 func (s *Socket) sendVolatile(messages ...*engineio.Message) {
+	if s.phase.Load() == phaseEnded {
+		return
+	}
 	if o := s.outbox(); o != nil && o.busy.Load() && s.enqueue(entry{outgoing: sentAsIs(messages), volatile: true}, false) {
 		return
 	}

@@ -1,8 +1,7 @@
 package holdpost
 
-import "github.com/holdpost/holdpost/internal/engineio"
-
-// Reason says why a socket was disconnected. The first group has Socket.IO's own texts.
+// Reason says why a socket was disconnected. The first group has Socket.IO's own texts; those that end a connection are
+// the same on the floor below.
 type Reason string
 
 const (
@@ -21,6 +20,3 @@ const (
 	ReasonPanic    Reason = "handler panic"   // a handler panicked
 	ReasonReplaced Reason = "replaced"        // its client was recovered on another connection
 )
-
-// engineReason lists the reasons that a connection itself ends with; their texts are the same on both floors.
-func engineReason(r engineio.Reason) Reason { return Reason(r) }

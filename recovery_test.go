@@ -732,7 +732,9 @@ func model(t *testing.T, st *stage, rnd *rand.Rand) {
 			case 1:
 				to = append(to, vs[i].sid)
 			}
-			b = b.To(to...)
+			if len(to) > 0 {
+				b = b.To(to...)
+			}
 			st.emit(b, "e", n)
 			for k := range vs {
 				if (len(to) == 0 || any(k, to)) && !any(k, except) {

@@ -115,7 +115,7 @@ func (s *Socket) join(c *claim) bool {
 		return false
 	}
 	s.mu.Lock()
-	if s.reason != "" {
+	if s.ended != nil {
 		s.mu.Unlock()
 		return false
 	}
@@ -409,7 +409,7 @@ func (s *Socket) drained() bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.reason == ""
+	return s.ended == nil
 }
 
 // slots bound how many do something at a time.

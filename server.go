@@ -26,7 +26,7 @@ type Server struct {
 	origins *originList
 	engine  *engineio.Server
 
-	handlers sync.WaitGroup // goroutines that run handlers, and those of recovery
+	handlers running // goroutines that run handlers, and those of recovery
 
 	// For recovery.
 	started time.Time
@@ -110,13 +110,8 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 	if err := srv.engine.Shutdown(ctx); err != nil {
 		return err
 	}
-	done := make(chan struct{})
-	go func() { // ends with the last handler, which Shutdown otherwise waits for here
-		srv.handlers.Wait()
-		close(done)
-	}()
 	select {
-	case <-done:
+	case <-srv.handlers.none():
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("shutdown: wait for handlers: %w", context.Cause(ctx))
@@ -127,4 +122,42 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 func (srv *Server) Close() error {
 	srv.saver.stop()
 	return srv.engine.Close()
+}
+
+// running counts goroutines. Unlike a WaitGroup it may grow from zero while somebody waits.
+type running struct {
+	mu   sync.Mutex // guards the fields below
+	n    int
+	zero chan struct{} // to be closed at zero; nil if nobody waits
+}
+
+func (r *running) begin() {
+	r.mu.Lock()
+	r.n++
+	r.mu.Unlock()
+}
+
+func (r *running) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.n--; r.n == 0 && r.zero != nil {
+		close(r.zero)
+		r.zero = nil
+	}
+}
+
+// none returns a channel that is closed when none is running.
+func (r *running) none() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	zero := r.zero
+	if zero == nil {
+		zero = make(chan struct{})
+	}
+	if r.n == 0 {
+		close(zero)
+	} else {
+		r.zero = zero
+	}
+	return zero
 }

@@ -79,14 +79,14 @@ func (r Reason) outlives() bool {
 
 // joinLocked notes that a room is about to be joined, and is the next of Socket.rooms. s.mu is held.
 func (s *Socket) joinLocked() {
-	if s.session != nil && s.connected.Load() {
+	if s.session != nil && s.phase.Load() == phaseIn {
 		s.session.joined = append(s.session.joined, s.ns.journal.now())
 	}
 }
 
 // leaveLocked notes that room i of Socket.rooms was left, and is about to be removed there. s.mu is held.
 func (s *Socket) leaveLocked(i int) {
-	if s.session == nil || !s.connected.Load() {
+	if s.session == nil || s.phase.Load() != phaseIn {
 		return
 	}
 	v := s.session
@@ -102,7 +102,7 @@ func (s *Socket) leaveLocked(i int) {
 // held.
 func (s *Socket) changedLocked(hold bool) {
 	v := s.session
-	if v == nil || s.reason != "" || v.pid == "" { // before it is connected there is nothing to store
+	if v == nil || s.ended != nil || v.pid == "" { // before it is connected there is nothing to store
 		return
 	}
 	if v.unsaved == nil && hold {
@@ -195,11 +195,11 @@ func (s *Socket) beginSave() save {
 	todo := save{gate: v.unsaved}
 	v.unsaved, v.saving, v.savedAt = nil, false, time.Now()
 	switch {
-	case s.reason == "":
+	case s.ended == nil:
 		todo.state = s.snapshotLocked()
-	case s.reason == ReasonReplaced:
+	case s.ended.Reason == ReasonReplaced:
 		todo.skip = true
-	case s.reason.outlives():
+	case s.ended.Reason.outlives():
 		todo.state, todo.final = v.last, true
 	default:
 		todo.final = true

@@ -26,15 +26,15 @@ type Socket struct {
 
 	session *session // for recovery; nil without
 
-	in        serial.Queue[inbound] // what its handlers have yet to see
-	inBytes   atomic.Int64
-	inEvents  atomic.Int64
-	connected atomic.Bool // in the namespace's index: broadcasts reach it
+	in       serial.Queue[inbound] // what its handlers have yet to see
+	inBytes  atomic.Int64
+	inEvents atomic.Int64
+	phase    atomic.Uint32 // written with mu held
 
 	position int // in the namespace's list of sockets; guarded by Namespace.mu
 
-	mu        sync.Mutex // guards the fields below
-	reason    Reason     // why it is disconnected; "" while it is not
+	mu        sync.Mutex       // guards the fields below
+	ended     *DisconnectError // nil until the socket is disconnected; never changes then
 	rooms     []string
 	acks      pendingAcks
 	values    []keyValue
@@ -42,6 +42,14 @@ type Socket struct {
 	ctx       context.Context // made when first asked for
 	cancel    context.CancelCauseFunc
 }
+
+// How far a socket has come. It only goes on.
+const (
+	phaseGate  uint32 = iota // waits at a gate: its client may not send yet
+	phaseLetIn               // its client may send
+	phaseIn                  // in the namespace: broadcasts reach it
+	phaseEnded
+)
 
 type listener struct {
 	event string
@@ -85,11 +93,27 @@ func (s *Socket) Context() context.Context {
 			base = context.WithValue(base, socketKey{}, s)
 		}
 		s.ctx, s.cancel = context.WithCancelCause(base)
-		if s.reason != "" {
-			s.cancel(&DisconnectError{s.reason})
+		if s.ended != nil {
+			s.cancel(s.ended)
 		}
 	}
 	return s.ctx
+}
+
+// Connected reports whether the socket was let in and is not disconnected yet.
+func (s *Socket) Connected() bool {
+	phase := s.phase.Load()
+	return phase == phaseLetIn || phase == phaseIn
+}
+
+// Err returns nil until the socket is disconnected, and then the [DisconnectError] that says why.
+func (s *Socket) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended == nil {
+		return nil
+	}
+	return s.ended
 }
 
 // Join puts the socket into rooms. The error is [ErrInvalidName], or [ErrTooMany] when it would be in more rooms than
@@ -102,29 +126,26 @@ func (s *Socket) Join(rooms ...string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.reason != "" {
+	if s.ended != nil {
 		return nil
 	}
-	fresh := 0
+	was := len(s.rooms)
 	for _, room := range rooms {
 		if !slices.Contains(s.rooms, room) {
-			fresh++
+			s.rooms = append(s.rooms, room)
 		}
 	}
-	if len(s.rooms)+fresh > s.ns.srv.config.MaxRooms {
+	if len(s.rooms) > s.ns.srv.config.MaxRooms {
+		s.rooms = slices.Delete(s.rooms, was, len(s.rooms))
 		return fmt.Errorf("join: %w", ErrTooMany)
 	}
-	for _, room := range rooms {
-		if slices.Contains(s.rooms, room) {
-			continue
-		}
-		s.joinLocked()
-		s.rooms = append(s.rooms, room)
-		if s.connected.Load() {
+	if s.phase.Load() == phaseIn {
+		for _, room := range s.rooms[was:] {
+			s.joinLocked()
 			s.ns.rooms.Join(room, s)
 		}
 	}
-	if fresh > 0 {
+	if len(s.rooms) > was {
 		s.changedLocked(true)
 	}
 	return nil
@@ -134,13 +155,13 @@ func (s *Socket) Join(rooms ...string) error {
 func (s *Socket) Leave(rooms ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.reason != "" {
+	if s.ended != nil {
 		return
 	}
 	left := false
 	for _, room := range rooms {
 		if i := slices.Index(s.rooms, room); i >= 0 {
-			if s.connected.Load() {
+			if s.phase.Load() == phaseIn {
 				s.ns.rooms.Leave(room, s)
 			}
 			s.leaveLocked(i)
@@ -180,7 +201,7 @@ func (s *Socket) Emit(ctx context.Context, event string, args ...any) error {
 }
 
 // recorded tells whether what is emitted to the socket is stored for recovery.
-func (s *Socket) recorded() bool { return s.session != nil && s.connected.Load() }
+func (s *Socket) recorded() bool { return s.session != nil && s.phase.Load() == phaseIn }
 
 func (s *Socket) alone() []*Socket { return []*Socket{s} }
 
@@ -292,23 +313,22 @@ func (s *Socket) Disconnect(closeConn bool) {
 func (s *Socket) disconnected() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	reason := s.reason
-	if reason == "" { // its connection is closing, and will tell
-		reason = ReasonTransportClose
+	if s.ended == nil { // its connection is closing, and will tell
+		return &DisconnectError{Reason: ReasonTransportClose}
 	}
-	return &DisconnectError{reason}
+	return s.ended
 }
 
 // close makes the socket a disconnected one, once: out of the index, its acks failed, its context ended, its disconnect
-// handlers queued behind the events that it sent before. It reports whether this call did it.
-func (s *Socket) close(reason Reason) bool {
+// handlers queued behind the events that it sent before. Later calls do nothing.
+func (s *Socket) close(why *DisconnectError) {
 	s.mu.Lock()
-	if s.reason != "" {
+	if s.ended != nil {
 		s.mu.Unlock()
-		return false
+		return
 	}
-	s.reason = reason
-	wasIn := s.connected.Swap(false)
+	s.ended = why
+	was := s.phase.Swap(phaseEnded)
 	acks := s.acks
 	s.acks = nil
 	rooms := s.rooms
@@ -316,30 +336,39 @@ func (s *Socket) close(reason Reason) bool {
 	s.closeLocked()
 	s.mu.Unlock()
 
-	if wasIn {
+	if was == phaseIn {
 		s.ns.remove(s, rooms)
 	}
-	err := &DisconnectError{reason}
 	if cancel != nil {
-		cancel(err)
+		cancel(why)
 	}
 	for _, f := range acks {
-		f(Args{}, err)
+		f(Args{}, why)
 	}
-	s.push(inbound{kind: inboundDisconnect})
+	if was != phaseGate { // nobody has heard of a socket that was not let in
+		s.push(inbound{kind: inboundDisconnect})
+	}
+}
+
+// letIn lets the client's events in from now on: its CONNECT may be answered. It reports false when the socket has ended
+// meanwhile.
+func (s *Socket) letIn() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended != nil {
+		return false
+	}
+	s.phase.Store(phaseLetIn)
 	return true
 }
 
-// enter makes the socket a connected one after its gates: broadcasts reach it from now on. It reports false when the
-// socket was closed meanwhile.
-func (s *Socket) enter() bool {
+// enter puts the socket into its namespace: broadcasts reach it from now on.
+func (s *Socket) enter() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.reason != "" {
-		return false
+	if s.ended == nil {
+		s.enterLocked()
 	}
-	s.enterLocked()
-	return true
 }
 
 func (s *Socket) enterLocked() {
@@ -347,5 +376,5 @@ func (s *Socket) enterLocked() {
 	for _, room := range s.rooms {
 		s.ns.rooms.Join(room, s)
 	}
-	s.connected.Store(true)
+	s.phase.Store(phaseIn)
 }

@@ -174,6 +174,24 @@ func (p *Peer) SendBad(packet string) {
 	}
 }
 
+// Throw sends something without a look at what a POST is answered.
+func (p *Peer) Throw(packet string) {
+	if conn := p.Conn(); conn != nil {
+		p.Write(conn, frame.Text, packet)
+		return
+	}
+	_, _, _ = p.host.TryRequest(p.requests, "POST", "EIO=4&transport=polling&sid="+p.SID, packet)
+}
+
+// ThrowBinary is Throw for a binary message.
+func (p *Peer) ThrowBinary(data []byte) {
+	if conn := p.Conn(); conn != nil {
+		p.Write(conn, frame.Binary, string(data))
+		return
+	}
+	p.Throw(string(wire.AppendBinary(nil, data)))
+}
+
 // SendBinary sends one binary message.
 func (p *Peer) SendBinary(data []byte) {
 	p.t.Helper()
