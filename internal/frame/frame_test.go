@@ -35,24 +35,38 @@ func corpus(t testing.TB) (cases []corpusCase) {
 			cases = append(cases, corpusCase{name: rest})
 		case "in":
 			c := &cases[len(cases)-1]
-			for _, part := range strings.Fields(rest) {
-				c.in = append(c.in, bytesOf(t, part)...)
-			}
+			c.in = append(c.in, streamOf(t, rest)...)
 		case "out":
 			c := &cases[len(cases)-1]
-			for part := range strings.SplitSeq(rest, "|") {
-				kind, data, _ := strings.Cut(strings.TrimSpace(part), " ")
-				if kind == "close" || kind == "error" {
-					c.results = append(c.results, kind+" "+data)
-				} else {
-					c.results = append(c.results, strings.TrimSpace(fmt.Sprintf("%s %x", kind, dataOf(t, data))))
-				}
-			}
+			c.results = append(c.results, resultsOf(t, rest)...)
 		default:
 			t.Fatalf("testdata/frames.txt:%d: %q", i+1, line)
 		}
 	}
 	return cases
+}
+
+// streamOf returns the bytes that words of the corpus stand for.
+func streamOf(t testing.TB, words string) (in []byte) {
+	t.Helper()
+	for word := range strings.FieldsSeq(words) {
+		in = append(in, bytesOf(t, word)...)
+	}
+	return in
+}
+
+// resultsOf returns results of the corpus in the form in which [results] has them.
+func resultsOf(t testing.TB, words string) (out []string) {
+	t.Helper()
+	for part := range strings.SplitSeq(words, "|") {
+		kind, data, _ := strings.Cut(strings.TrimSpace(part), " ")
+		if kind == "close" || kind == "error" {
+			out = append(out, kind+" "+data)
+		} else {
+			out = append(out, strings.TrimSpace(fmt.Sprintf("%s %x", kind, dataOf(t, data))))
+		}
+	}
+	return out
 }
 
 var opcodes = map[string]Opcode{"cont": Continuation, "text": Text, "binary": Binary, "close": Close, "ping": Ping, "pong": Pong}
@@ -289,6 +303,11 @@ var allowedCodes = func() map[uint16]bool {
 func FuzzReader(f *testing.F) {
 	for _, c := range corpus(f) {
 		f.Add(c.in, uint8(1), uint8(2))
+	}
+	for _, c := range autobahn {
+		if in := streamOf(f, c.in); len(in) < 4<<10 {
+			f.Add(in, uint8(1), uint8(2))
+		}
 	}
 	f.Fuzz(func(t *testing.T, in []byte, cut1, cut2 uint8) {
 		want := strings.Join(reference(testLimits, in), " | ")
