@@ -307,13 +307,6 @@ func TestStuckPeer(t *testing.T) {
 // Declared lengths cost nothing, and what was cut off is given back.
 func TestHeapOfHostileStreams(t *testing.T) {
 	h := serveHost(t, Config{MaxPayload: 100 << 20}, listen(t, "tcp"))
-	heap := func() uint64 {
-		runtime.GC()
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return m.HeapAlloc
-	}
 	before := heap()
 	var conns []net.Conn
 	for range 50 {

@@ -126,7 +126,7 @@ func TestOwnLimits(t *testing.T) {
 }
 
 // What a text claims costs nothing, and a megabyte of anything takes the allocations of a short packet: the work that
-// is left is one pass over the text.
+// is left is one pass over the text (CVE-2020-36049).
 func TestCost(t *testing.T) {
 	const mb = 1 << 20
 	tests := []struct {
