@@ -19,7 +19,7 @@ var floors = [][]string{
 	1: {"internal/engineio", "internal/peertest"},
 	2: {"", "queue"},
 	3: {"delivery", "queue/embedded", "queue/index"},
-	4: {"internal/api", "internal/console"},
+	4: {"internal/api", "internal/console", "queue/local"},
 	5: {"internal/app", "conformance", "bench", "bench/load", "bench/queue", "bench/target", "examples/chat"},
 	6: {"cmd/holdpost"},
 }

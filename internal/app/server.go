@@ -20,7 +20,7 @@ import (
 	"github.com/holdpost/holdpost/internal/console"
 	"github.com/holdpost/holdpost/queue"
 	"github.com/holdpost/holdpost/queue/embedded"
-	"github.com/holdpost/holdpost/queue/index"
+	"github.com/holdpost/holdpost/queue/local"
 )
 
 const (
@@ -28,6 +28,9 @@ const (
 	drainPatience = 10 * time.Second
 	// readyLook is how often a server that starts looks whether the log has been read in.
 	readyLook = 10 * time.Millisecond
+	// journalAge and journalBytes bound what is kept for clients whose connection is lost.
+	journalAge   = time.Hour
+	journalBytes = 1 << 30
 )
 
 var errDraining = errors.New("draining")
@@ -36,10 +39,8 @@ var errDraining = errors.New("draining")
 type server struct {
 	// static after construction
 	log      *slog.Logger
-	engine   *embedded.Engine
-	broker   *queue.Broker
+	store    *local.Store
 	sockets  *holdpost.Server
-	delivery *delivery.Delivery
 	public   net.Listener
 	internal net.Listener
 	closers  []closer // in the order of their start
@@ -73,31 +74,46 @@ func (s *server) start(ctx context.Context, c serveConfig) (err error) {
 	if s.internal, err = s.listen(ctx, "--internal-listen", c.internalListen); err != nil {
 		return err
 	}
-	s.sockets = holdpost.NewServer(&holdpost.Config{Origins: devOrigins(s.public.Addr()), Logger: s.log})
-	s.delivery = delivery.New(delivery.Config{Broker: s.broker, Identity: identityOf, Logger: s.log})
+	journal, err := s.startJournal(ctx, c)
+	if err != nil {
+		return err
+	}
+	s.sockets = holdpost.NewServer(&holdpost.Config{
+		Origins: devOrigins(s.public.Addr()), Logger: s.log,
+		Recovery: &holdpost.Recovery{Journal: journal, Identity: identityOf},
+	})
 	main := s.sockets.Of("/")
 	main.Use(devGate)
-	s.delivery.Handle(main)
+	delivery.New(delivery.Config{Broker: s.store.Broker, Identity: identityOf, Logger: s.log}).Handle(main)
 	return nil
 }
 
 func (s *server) startStore(ctx context.Context, c serveConfig) (err error) {
-	s.engine, err = embedded.Start(ctx, embedded.Config{Dir: c.dataDir, Logger: s.log, AcceptLoss: c.acceptLoss})
-	if err != nil {
-		return err
+	s.store, err = local.Open(ctx, local.Config{Engine: embedded.Config{Dir: c.dataDir, Logger: s.log, AcceptLoss: c.acceptLoss}})
+	if err == nil {
+		s.closers = append(s.closers, closer{"store", s.store.Close})
 	}
-	s.closers = append(s.closers, closer{"engine", s.engine.Close})
-	x, err := index.Open(filepath.Join(c.dataDir, "index"), s.log)
+	return err
+}
+
+// startJournal opens the store of what live clients miss while they are away for a moment. It is not flushed to the disk: after a power
+// cut clients connect anew, and are told so.
+func (s *server) startJournal(ctx context.Context, c serveConfig) (*delivery.Journal, error) {
+	log := s.log.With("store", "recovery")
+	store, err := local.Open(ctx, local.Config{
+		Engine: embedded.Config{Dir: filepath.Join(c.dataDir, "recovery"), Logger: log, Level: embedded.LevelMemory, AcceptLoss: true},
+		Broker: queue.Config{MaxAge: journalAge, MaxBytes: journalBytes},
+	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.closers = append(s.closers, closer{"index", x.Close})
-	s.broker, err = queue.Open(ctx, queue.Config{Engine: s.engine, Index: x, Logger: s.log})
-	if err != nil {
+	journal := delivery.NewJournal(store.Broker, log)
+	s.closers = append(s.closers, closer{"recovery", func() error {
+		err := store.Close()
+		journal.Close()
 		return err
-	}
-	s.closers = append(s.closers, closer{"broker", s.broker.Close})
-	return nil
+	}})
+	return journal, nil
 }
 
 // explainStore gives an error of the store its exit code and says what to do about it.
@@ -195,7 +211,7 @@ func (s *server) publicActor() (execute func() error, interrupt func(error)) {
 
 func (s *server) internalActor() (execute func() error, interrupt func(error)) {
 	host, _, _ := net.SplitHostPort(s.internal.Addr().String())
-	h := newHTTP(api.Handler(api.Config{Broker: s.broker, Ready: s.ready, Host: host, Logger: s.log}), s.log)
+	h := newHTTP(api.Handler(api.Config{Broker: s.store.Broker, Ready: s.ready, Host: host, Logger: s.log}), s.log)
 	following, end := context.WithCancel(context.Background()) // whoever follows a topic is asked to go
 	h.BaseContext = func(net.Listener) context.Context { return following }
 	return func() error { return serve(h, s.internal) }, func(error) {
@@ -237,13 +253,7 @@ func (s *server) ready() error {
 	if s.draining.Load() {
 		return errDraining
 	}
-	if err := s.broker.Ready(); err != nil {
-		return err
-	}
-	if err := s.broker.Health(); err != nil {
-		return err
-	}
-	return s.engine.Health()
+	return s.store.Ready()
 }
 
 // close ends what was started, last first, and returns the first error.
