@@ -127,6 +127,11 @@ func (c *conn) Closed(r engineio.Reason, cause error) {
 	why := &DisconnectError{Reason(r), cause}
 	for _, s := range sockets {
 		s.close(why)
+		if o := s.outbox(); o != nil {
+			for _, call := range o.close() {
+				call()
+			}
+		}
 	}
 }
 

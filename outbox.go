@@ -61,6 +61,7 @@ type outbox struct {
 	entries  []entry
 	bytes    int
 	paused   bool // nothing goes out yet: the client is being given what it missed
+	closed   bool // the connection is gone: nothing is queued any more
 	draining bool
 	sent     uint64 // position of the last record that went out
 	seen     uint64 // up to here the client is known to have received everything
@@ -87,7 +88,7 @@ func hashOffset(raw []byte) uint64 {
 func (o *outbox) push(e entry, always bool, maxBytes, maxPackets int) (queued, full bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !always && !o.busy.Load() {
+	if o.closed || !always && !o.busy.Load() {
 		if e.kept != 0 {
 			o.keepLocked(e.kept)
 		}
@@ -195,6 +196,20 @@ func (o *outbox) begin() bool {
 	return true
 }
 
+// close drops what is queued, and returns what was to be called in its turn.
+func (o *outbox) close() (calls []func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, e := range o.entries {
+		if e.then != nil {
+			calls = append(calls, e.then)
+		}
+	}
+	o.closed, o.entries, o.bytes = true, nil, 0
+	o.busy.Store(false)
+	return calls
+}
+
 func (o *outbox) queued() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -231,6 +246,14 @@ func (s *Socket) sendVolatile(messages ...*engineio.Message) {
 		return
 	}
 	s.conn.session.SendVolatile(messages...)
+}
+
+// inTurn calls f behind what was sent before. f must not block.
+func (s *Socket) inTurn(f func()) {
+	if o := s.outbox(); o != nil && o.busy.Load() && s.enqueue(entry{then: f}, false) {
+		return
+	}
+	f()
 }
 
 func sentAsIs(messages []*engineio.Message) *outgoing {

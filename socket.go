@@ -233,7 +233,9 @@ func (s *Socket) Queued() int {
 
 // NotifyDrained calls f once, when nothing is queued on the connection any more, or when it is closed; at once if that
 // is so now. f may run on any goroutine and must not block.
-func (s *Socket) NotifyDrained(f func()) { s.conn.session.NotifyDrained(f) }
+func (s *Socket) NotifyDrained(f func()) {
+	s.inTurn(func() { s.conn.session.NotifyDrained(f) })
+}
 
 // Confirm calls f once: with true when the client has answered a heartbeat sent after this call, which proves that it has
 // received all that was emitted before; with false when the connection ends first. The heartbeat goes out within about a
@@ -243,12 +245,14 @@ func (s *Socket) Confirm(f func(received bool)) {
 		s.conn.session.Confirm(f)
 		return
 	}
-	upto, keeps := s.progress()
-	s.conn.session.Confirm(func(received bool) {
-		if received {
-			s.saw(upto, keeps)
-		}
-		f(received)
+	s.inTurn(func() {
+		upto, keeps := s.progress()
+		s.conn.session.Confirm(func(received bool) {
+			if received {
+				s.saw(upto, keeps)
+			}
+			f(received)
+		})
 	})
 }
 

@@ -21,7 +21,7 @@ var transports = []string{"polling", "websocket", "upgrade"}
 
 // The official client, over every transport: live, and held.
 func TestClient(t *testing.T) {
-	for _, script := range []string{"live", "held"} {
+	for _, script := range []string{"live", "held", "recovery"} {
 		for _, transport := range transports {
 			t.Run(script+"/"+transport, func(t *testing.T) {
 				skipShort(t)

@@ -28,6 +28,7 @@ type Delivery struct {
 	config Config
 
 	subscriptions *holdpost.Key[*subscriptions] // of a socket
+	recoverable   *holdpost.Key[[]Subscription] // the same, for when it is recovered
 
 	// The event that was encoded last: one event mostly goes to many sockets in a row.
 	plain, withOffset atomic.Pointer[encodedEvent]
@@ -52,11 +53,15 @@ func New(c Config) *Delivery {
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
-	return &Delivery{config: c, subscriptions: holdpost.NewKey[*subscriptions]("delivery.subscriptions")}
+	return &Delivery{
+		config:        c,
+		subscriptions: holdpost.NewKey[*subscriptions]("delivery.subscriptions"),
+		recoverable:   holdpost.NewRecoverableKey[[]Subscription]("delivery.subscriptions"),
+	}
 }
 
-// Handle registers the client operations join, leave, send, subscribe, unsubscribe, publish and history on a namespace.
-// It panics when one of them is registered already.
+// Handle registers the client operations join, leave, send, subscribe, unsubscribe, publish and history on a namespace. The
+// subscriptions of a socket that is recovered are recovered with it. It panics when one of them is registered already.
 func (d *Delivery) Handle(ns *holdpost.Namespace) {
 	for event, h := range map[string]holdpost.Handler{
 		"join":        d.join,
@@ -72,6 +77,7 @@ func (d *Delivery) Handle(ns *holdpost.Namespace) {
 			return reply, coded(err)
 		})
 	}
+	ns.OnConnection(func(ctx context.Context, s *holdpost.Socket) error { return d.reattach(ctx, s) })
 	ns.OnDisconnect(func(s *holdpost.Socket, _ holdpost.Reason) { d.detach(s) })
 }
 

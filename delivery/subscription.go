@@ -14,11 +14,11 @@ import (
 
 // Subscription says what a socket subscribes to.
 type Subscription struct {
-	Topic    string
-	From     queue.Start // where a queue made now begins; zero: with the next event
-	Manual   bool        // each event is acknowledged by the client, instead of what it has received
-	Prefetch int         // manual: events that may be unacknowledged at a time; 0 means the default of package queue
-	Meta     bool        // put {topic, queue, offset, id, attempt, publishedAt} before the last argument
+	Topic    string      `json:"topic"`
+	From     queue.Start `json:"from,omitempty"`     // where a queue made now begins; zero: with the next event
+	Manual   bool        `json:"manual,omitempty"`   // each event is acknowledged by the client, instead of what it has received
+	Prefetch int         `json:"prefetch,omitempty"` // manual: events that may be unacknowledged at a time; 0 means the default of package queue
+	Meta     bool        `json:"meta,omitempty"`     // put {topic, queue, offset, id, attempt, publishedAt} before the last argument
 }
 
 // Subscribed is the state of a queue at the moment of the subscription.
@@ -52,7 +52,8 @@ type subscription struct {
 }
 
 // Subscribe subscribes a socket to a topic: to the personal queue of its identity, which goes on where it stood, or
-// without an identity to a queue that lives as long as the socket. A second subscription to a topic replaces the first.
+// without an identity to a queue that lives as long as the socket. A second subscription to a topic replaces the first,
+// unless it is the same.
 // The errors are those of package queue, and an [holdpost.Error] with code too_many.
 func (d *Delivery) Subscribe(ctx context.Context, s *holdpost.Socket, spec Subscription) (Subscribed, error) {
 	name := d.config.Identity(s)
@@ -67,6 +68,9 @@ func (d *Delivery) Subscribe(ctx context.Context, s *holdpost.Socket, spec Subsc
 		return Subscribed{}, &holdpost.DisconnectError{Reason: holdpost.ReasonTransportClose}
 	}
 	if old := all.byTopic[spec.Topic]; old != nil {
+		if old.same(spec) {
+			return old.state(ctx)
+		}
 		old.close()
 		delete(all.byTopic, spec.Topic)
 	} else if len(all.byTopic) >= d.config.MaxSubscriptions {
@@ -86,16 +90,30 @@ func (d *Delivery) Subscribe(ctx context.Context, s *holdpost.Socket, spec Subsc
 	if err != nil {
 		return Subscribed{}, fmt.Errorf("subscribe %q: %w", spec.Topic, err)
 	}
-	unread, err := q.Unread(ctx)
+	result, err := sub.state(ctx)
 	if err != nil {
 		consumer.Close()
-		return Subscribed{}, fmt.Errorf("subscribe %q: %w", spec.Topic, err)
+		return Subscribed{}, err
 	}
-	result := Subscribed{Topic: spec.Topic, Queue: name, Offset: q.Cursor().String(), Unread: unread}
 	all.byTopic[spec.Topic] = sub
+	d.remember(s, all)
 	sub.consumer.Store(consumer)
 	consumer.Resume() // whatever was offered before was refused
 	return result, nil
+}
+
+// same tells whether a subscription would be like this one: clients subscribe again when they come back.
+func (u *subscription) same(spec Subscription) bool {
+	spec.From = u.spec.From // says only where a new queue begins
+	return spec == u.spec
+}
+
+func (u *subscription) state(ctx context.Context) (Subscribed, error) {
+	unread, err := u.queue.Unread(ctx)
+	if err != nil {
+		return Subscribed{}, fmt.Errorf("subscribe %q: %w", u.spec.Topic, err)
+	}
+	return Subscribed{Topic: u.spec.Topic, Queue: u.queue.Name(), Offset: u.queue.Cursor().String(), Unread: unread}, nil
 }
 
 // Unsubscribe ends a socket's subscription to a topic and deletes its queue: nothing is held for it any more. Without a
@@ -105,12 +123,38 @@ func (d *Delivery) Unsubscribe(ctx context.Context, s *holdpost.Socket, topic st
 	all.mu.Lock()
 	sub := all.byTopic[topic]
 	delete(all.byTopic, topic)
+	if sub != nil {
+		d.remember(s, all)
+	}
 	all.mu.Unlock()
 	if sub == nil {
 		return nil
 	}
 	sub.close()
 	return sub.queue.Delete(ctx)
+}
+
+// remember has the subscriptions recovered with the socket. all.mu is held.
+func (d *Delivery) remember(s *holdpost.Socket, all *subscriptions) {
+	specs := make([]Subscription, 0, len(all.byTopic))
+	for _, sub := range all.byTopic {
+		specs = append(specs, sub.spec)
+	}
+	d.recoverable.Set(s, specs)
+}
+
+// reattach subscribes a recovered socket to what it was subscribed to.
+func (d *Delivery) reattach(ctx context.Context, s *holdpost.Socket) error {
+	if !s.Recovered() {
+		return nil
+	}
+	specs, _ := d.recoverable.Get(s)
+	for _, spec := range specs {
+		if _, err := d.Subscribe(ctx, s, spec); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // seenOffset returns the offset that a client brought along: that of the last event which it saw.
