@@ -44,7 +44,9 @@ type storedRecord struct {
 	data     []byte
 }
 
-func newMemoryJournal() *memoryJournal { return &memoryJournal{sessions: make(map[string]storedSession)} }
+func newMemoryJournal() *memoryJournal {
+	return &memoryJournal{sessions: make(map[string]storedSession)}
+}
 
 // store runs f in its turn, and tells it whether to store.
 func (j *memoryJournal) store(f func(ok bool)) {
