@@ -67,6 +67,10 @@ func (d *Delivery) leave(_ context.Context, s *holdpost.Socket, args holdpost.Ar
 	return []any{roomResult{room}}, nil
 }
 
+// maxSentName bounds the name of an event that a client has sent to others, as [holdpost.Config] bounds one that it sends
+// itself.
+const maxSentName = 255
+
 // send: room, event, args… → {room}. The event goes to the others in the room, live.
 func (d *Delivery) send(ctx context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
 	room, err := roomArg(args)
@@ -76,6 +80,9 @@ func (d *Delivery) send(ctx context.Context, s *holdpost.Socket, args holdpost.A
 	event, err := eventArg(args, 1)
 	if err != nil {
 		return nil, err
+	}
+	if len(event) > maxSentName {
+		return nil, &holdpost.Error{Code: "invalid_name", Message: fmt.Sprintf("the name of an event has at most %d bytes", maxSentName)}
 	}
 	if err := s.To(room).Emit(ctx, event, args.From(2)); err != nil {
 		return nil, err

@@ -21,6 +21,7 @@ func TestLiveOperations(t *testing.T) {
 	ann.ok(nil, "send", "lobby", "chat", map[string]any{"text": "hi"}, 2)
 	bob.want("to the other one", `chat {"text":"hi"} 2`)
 	bob.ok(nil, "leave", "lobby")
+	ann.ok(nil, "send", "lobby", strings.Repeat("x", 255))
 	ann.ok(nil, "send", "lobby", "chat", "gone")
 	bob.ok(nil, "join", "lobby")
 	ann.ok(nil, "send", "lobby", "chat", "back")
@@ -48,6 +49,7 @@ func TestBadOperations(t *testing.T) {
 		{"invalid_argument", "send", []any{"lobby"}},
 		{"invalid_argument", "send", []any{"lobby", nil}},
 		{"invalid_name", "send", []any{"lobby", "disconnect"}},
+		{"invalid_name", "send", []any{"lobby", strings.Repeat("x", 256)}},
 		{"invalid_argument", "subscribe", nil},
 		{"invalid_argument", "subscribe", []any{map[string]any{"topic": "t", "qeue": "misspelt"}}},
 		{"invalid_argument", "subscribe", []any{map[string]any{"topic": "t", "ack": "never"}}},
