@@ -109,7 +109,7 @@ export class Pane extends EventTarget {
     }[state];
     const live = state === "connected";
     this.part("room-send").disabled = !live;
-    this.part("room-input").placeholder = live ? "Say something" : "Live only: connect first";
+    this.part("room-input").placeholder = live ? "Say something" : "Connect first";
     if (this.wasLive !== live) this.held = this.unread = this.delivered = 0;
     this.wasLive = live;
     this.#away();
