@@ -3,9 +3,7 @@ package holdpost
 import (
 	"context"
 	"fmt"
-	"iter"
 
-	"github.com/holdpost/holdpost/internal/engineio"
 	"github.com/holdpost/holdpost/internal/packet"
 )
 
@@ -21,7 +19,7 @@ func (s *Socket) expectAck(id int64, f func(Args, error)) error {
 		return s.ended
 	}
 	// An id that is taken was given out 2^31 acks ago.
-	if _, taken := s.acks[id]; taken || len(s.acks) >= s.ns.srv.config.MaxPendingAcks {
+	if _, taken := s.acks[id]; taken || len(s.acks) >= s.conn.srv.config.MaxPendingAcks {
 		return fmt.Errorf("ack: %w", ErrTooMany)
 	}
 	if s.acks == nil {
@@ -55,7 +53,7 @@ func (s *Socket) resolveAck(p *packet.Packet) {
 // on the goroutine that reads the connection or closes the socket and must not block. The error is a [DisconnectError] or
 // [ErrTooMany]; f is not called then.
 func (s *Socket) DeliverWithAck(p *Prepared, flush bool, f func(Args, error)) error {
-	id := s.ns.nextAck()
+	id := s.conn.srv.nextAck()
 	if err := s.expectAck(id, f); err != nil {
 		return err
 	}
@@ -77,7 +75,7 @@ func (s *Socket) EmitWithAck(ctx context.Context, event string, args ...any) (Ar
 		err  error
 	}
 	answers := make(chan answer, 1)
-	id := s.ns.nextAck()
+	id := s.conn.srv.nextAck()
 	if err := s.expectAck(id, func(a Args, err error) { answers <- answer{a, err} }); err != nil {
 		return Args{}, fmt.Errorf("emit %q: %w", event, err)
 	}
@@ -97,85 +95,5 @@ func (s *Socket) EmitWithAck(ctx context.Context, event string, args ...any) (Ar
 	case <-ctx.Done():
 		s.takeAck(id)
 		return Args{}, fmt.Errorf("emit %q: wait for the ack: %w", event, context.Cause(ctx))
-	}
-}
-
-// Answer is one socket's answer to a broadcast.
-type Answer struct {
-	Socket string // the id of the socket that answered, or failed to
-	Args   Args
-}
-
-// EmitWithAck emits an event to every socket of b and yields one answer for each, as they arrive. A socket that does not
-// answer is yielded with an error and its id: a [DisconnectError] when it left, [ErrTooMany] when it owes too many acks
-// already, the context's cause when ctx ended first. Without sockets nothing is yielded. A single pair with an empty id
-// means that nothing was sent, the arguments not being encodable. Breaking off the loop forgets the rest. Volatile has no
-// effect here.
-func (b Broadcast) EmitWithAck(ctx context.Context, event string, args ...any) iter.Seq2[Answer, error] {
-	return func(yield func(Answer, error) bool) {
-		p, err := Prepare(event, args...)
-		if err != nil {
-			yield(Answer{}, err)
-			return
-		}
-		if b.nobody() {
-			return
-		}
-		type result struct {
-			socket *Socket
-			args   Args
-			err    error
-		}
-		targets := b.appendTargets(nil)
-		results := make(chan result, len(targets)) // room for all: nobody who answers ever waits for this loop
-		id := b.ns.nextAck()                       // one id for all, so the packet is encoded once; each socket keeps its own table
-		record := b.ns.srv.config.Recovery != nil
-		var messages []*engineio.Message
-		if !record {
-			messages = p.messagesWithID(b.ns.name, id)
-		}
-		waiting := make(map[*Socket]struct{}, len(targets))
-		for _, s := range targets {
-			err := s.expectAck(id, func(a Args, err error) { results <- result{s, a, err} })
-			if err != nil {
-				results <- result{s, Args{}, err}
-			} else if !record && !s.send(true, messages...) && s.takeAck(id) {
-				results <- result{s, Args{}, s.disconnected()}
-			}
-			waiting[s] = struct{}{}
-		}
-		var emitted *moment
-		if record {
-			emitted = b.ns.record(socketOf(ctx), b.emission(p, id), func() []*Socket { return targets })
-		}
-		defer func() {
-			for s := range waiting {
-				s.takeAck(id)
-			}
-		}()
-		for done := ctx.Done(); len(waiting) > 0; {
-			select {
-			case r := <-results:
-				delete(waiting, r.socket)
-				if r.err == nil && emitted != nil {
-					r.socket.saw(emitted, 0)
-				}
-				if !yield(Answer{r.socket.id, r.args}, r.err) {
-					return
-				}
-			case <-done:
-				done = nil // what was answered by now is yielded still
-				err := fmt.Errorf("emit %q: wait for the ack: %w", event, context.Cause(ctx))
-				for s := range waiting {
-					if !s.takeAck(id) {
-						continue
-					}
-					delete(waiting, s)
-					if !yield(Answer{Socket: s.id}, err) {
-						return
-					}
-				}
-			}
-		}
 	}
 }

@@ -63,6 +63,12 @@ func (b Broadcast) emit(cause *Socket, p *Prepared) {
 	switch {
 	case b.nobody():
 		return
+	case b.ns.family != nil:
+		for _, child := range b.namespaces() {
+			b.ns = child
+			b.emit(cause, p)
+		}
+		return
 	case b.ns.srv.config.Recovery == nil:
 	case b.volatile:
 		b.ns.pass(p, b.targets)
@@ -90,6 +96,15 @@ func (b Broadcast) emit(cause *Socket, p *Prepared) {
 
 // nobody reports whether b means no socket whatever there is, now or later.
 func (b Broadcast) nobody() bool { return b.ns == nil || b.limited && len(b.rooms) == 0 }
+
+// namespaces returns those that an event is about to be emitted to. Of a parent's, more may have sessions that wait to be
+// recovered: there the event will be missing.
+func (b Broadcast) namespaces() []*Namespace {
+	if r := b.ns.srv.config.Recovery; r != nil && b.ns.family != nil && !b.volatile {
+		b.ns.journal.notStored(r.Journal.Last())
+	}
+	return b.ns.concrete()
+}
 
 func (b Broadcast) targets() []*Socket { return b.appendTargets(nil) }
 

@@ -57,6 +57,8 @@ type Config struct {
 	AttachmentTimeout time.Duration
 	// MaxNamespaces bounds the namespaces of one connection, joined or waiting at a gate. Default 32.
 	MaxNamespaces int
+	// MaxDynamicNamespaces bounds the namespaces that clients have made; see [Server.OfPattern]. Default 10,000.
+	MaxDynamicNamespaces int
 	// MaxRooms bounds the rooms of one socket. Default 512.
 	MaxRooms int
 	// MaxPendingAcks bounds the acks that one socket owes us. Default 1,024.
@@ -88,6 +90,7 @@ func (c *Config) withDefaults() Config {
 	orDefault(&v.MaxPayload, 1_000_000)
 	orDefault(&v.AttachmentTimeout, 10*time.Second)
 	orDefault(&v.MaxNamespaces, 32)
+	orDefault(&v.MaxDynamicNamespaces, 10_000)
 	orDefault(&v.MaxRooms, 512)
 	orDefault(&v.MaxPendingAcks, 1024)
 	orDefault(&v.MaxInboundEvents, 10_000)

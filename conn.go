@@ -33,8 +33,7 @@ type conn struct {
 	joined atomic.Bool // a socket was let in; written with mu held
 
 	mu      sync.Mutex // guards the fields below
-	closed  bool
-	sockets []*Socket // joined or at a gate; few, so that a search beats a map
+	sockets []*Socket  // joined or at a gate; few, so that a search beats a map
 	left    []leftNamespace
 }
 
@@ -42,6 +41,11 @@ type leftNamespace struct {
 	name string
 	at   time.Time
 }
+
+var (
+	errInvalidNamespace  = &ConnectError{Message: "Invalid namespace"}
+	errTooManyNamespaces = &ConnectError{Message: "Too many namespaces"}
+)
 
 // errWrongState closes a connection for a packet that is valid, but not now.
 var errWrongState = errors.New("packet in the wrong state")
@@ -120,7 +124,6 @@ func (c *conn) Closed(r engineio.Reason, cause error) {
 		go work.Run()
 	}
 	c.mu.Lock()
-	c.closed = true
 	sockets := c.sockets
 	c.sockets = nil
 	c.mu.Unlock()
@@ -138,9 +141,9 @@ func (c *conn) Closed(r engineio.Reason, cause error) {
 // connect begins to let a client into a namespace (Socket.IO protocol v5, CONNECT). The gates run on the socket's own
 // goroutine.
 func (c *conn) connect(p *packet.Packet) error {
-	ns := c.srv.lookup(p.Namespace)
+	ns := c.srv.hold(p.Namespace)
 	if ns == nil {
-		c.sendConnectError(p.Namespace, &ConnectError{Message: "Invalid namespace"})
+		c.sendConnectError(p.Namespace, errInvalidNamespace)
 		return nil
 	}
 	s := &Socket{ns: ns, conn: c, id: newID()}
@@ -150,58 +153,74 @@ func (c *conn) connect(p *packet.Packet) error {
 	if len(p.Data) > 0 {
 		s.auth = p.Data
 	}
-	c.mu.Lock()
-	switch {
-	case c.closed:
-		c.mu.Unlock()
-		return nil
-	case c.find(p.Namespace) != nil:
-		c.mu.Unlock()
-		return errWrongState
-	case len(c.sockets) >= c.srv.config.MaxNamespaces:
-		c.mu.Unlock()
-		c.sendConnectError(p.Namespace, &ConnectError{Message: "Too many namespaces"})
-		return nil
+	if err := c.addSocket(s); err != nil {
+		ns.release()
+		if refusal, ok := err.(*ConnectError); ok {
+			c.sendConnectError(p.Namespace, refusal)
+			return nil
+		}
+		return err
 	}
-	c.sockets = append(c.sockets, s)
-	c.mu.Unlock()
 	if s.in.Push(inbound{kind: inboundConnect}) {
 		c.dirty = append(c.dirty, s)
 	}
 	return nil
 }
 
+// addSocket adds a socket that is about to wait at the gates. A [ConnectError] refuses it, any other error ends the connection.
+func (c *conn) addSocket(s *Socket) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.find(s.ns.name) != nil:
+		return errWrongState
+	case len(c.sockets) >= c.srv.config.MaxNamespaces:
+		return errTooManyNamespaces
+	}
+	c.sockets = append(c.sockets, s)
+	return nil
+}
+
 // admit passes a socket through the gates and into its namespace, or refuses it.
 func (c *conn) admit(s *Socket) {
-	h := s.ns.hook.Load()
+	var err error
+	if s.guard("namespace", func() { err = s.settle() }) {
+		err = errInvalidNamespace
+	}
+	if err != nil {
+		c.refuse(s, err)
+		return
+	}
 	var back *claim
 	if s.session != nil {
 		back = s.claimed()
 	}
-	for _, gate := range h.gates {
-		var err error
-		if s.guard("gate", func() { err = gate(s.Context(), s) }) {
-			err = errors.New("internal error")
-		}
-		if err != nil {
-			c.refuse(s, err)
-			return
+	for h := range s.ns.hooked {
+		for _, gate := range h.gates {
+			if s.guard("gate", func() { err = gate(s.Context(), s) }) {
+				err = errors.New("internal error")
+			}
+			if err != nil {
+				c.refuse(s, err)
+				return
+			}
 		}
 	}
 	c.join()
 	if !c.letIn(s, back) {
 		return
 	}
-	for _, f := range h.connect {
-		var err error
-		switch panicked := s.guard("connection", func() { err = f(s.Context(), s) }); {
-		case panicked:
-			c.leave(s, ReasonPanic, true)
-			return
-		case err != nil:
-			s.logUnanswered("connection", err)
-			c.leave(s, ReasonServerDisconnect, true)
-			return
+	for h := range s.ns.hooked {
+		for _, f := range h.connect {
+			switch panicked := s.guard("connection", func() { err = f(s.Context(), s) }); {
+			case panicked:
+				c.leave(s, ReasonPanic, true)
+				return
+			case err != nil:
+				s.logUnanswered("connection", err)
+				c.leave(s, ReasonServerDisconnect, true)
+				return
+			}
 		}
 	}
 }
@@ -271,7 +290,7 @@ func (c *conn) sendConnectError(namespace string, refusal *ConnectError) {
 func (c *conn) packet(p *packet.Packet) error {
 	c.mu.Lock()
 	s := c.find(p.Namespace)
-	if s == nil && (c.closed || c.leftLately(p.Namespace)) {
+	if s == nil && c.leftLately(p.Namespace) {
 		c.mu.Unlock()
 		return nil
 	}
@@ -312,15 +331,15 @@ func (c *conn) leave(s *Socket, reason Reason, tell bool) {
 		c.mu.Unlock()
 		return
 	}
-	now := time.Now()
-	c.left = slices.DeleteFunc(c.left, func(l leftNamespace) bool { return l.name == s.ns.name || now.Sub(l.at) > leftGrace })
+	namespace, now := s.ns.name, time.Now()
+	c.left = slices.DeleteFunc(c.left, func(l leftNamespace) bool { return l.name == namespace || now.Sub(l.at) > leftGrace })
 	if len(c.left) >= c.srv.config.MaxNamespaces {
 		c.left = slices.Delete(c.left, 0, 1) // the first to have been left
 	}
-	c.left = append(c.left, leftNamespace{s.ns.name, now})
+	c.left = append(c.left, leftNamespace{namespace, now})
 	c.mu.Unlock()
 	if tell {
-		s.send(true, disconnectMessage(s.ns.name))
+		s.send(true, disconnectMessage(namespace))
 	}
 	s.close(&DisconnectError{Reason: reason})
 }

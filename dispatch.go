@@ -37,7 +37,7 @@ func (s *Socket) push(item inbound) {
 
 // start runs the socket's handlers on a goroutine that ends when nothing is left to handle. Server.Shutdown waits for it.
 func (s *Socket) start() {
-	s.ns.srv.handlers.begin()
+	s.conn.srv.handlers.begin()
 	go (*handling)(s).Run()
 }
 
@@ -47,7 +47,7 @@ type handling Socket
 // Run implements [engineio.Runner].
 func (h *handling) Run() {
 	s := (*Socket)(h)
-	defer s.ns.srv.handlers.end()
+	defer s.conn.srv.handlers.end()
 	s.in.Run(s.handle)
 }
 
@@ -143,12 +143,18 @@ func (s *Socket) answer(p *packet.Packet, reply []any, err error, flush bool) {
 }
 
 func (s *Socket) handleDisconnect() {
-	for _, f := range s.ns.disconnectHandlers() {
-		s.guard("disconnect", func() { f(s, s.ended.Reason) })
+	for h := range s.ns.hooked {
+		for _, f := range h.disconnect {
+			s.guard("disconnect", func() { f(s, s.ended.Reason) })
+		}
 	}
 	s.mu.Lock()
 	s.rooms, s.listeners = nil, nil
 	s.mu.Unlock()
+	if s.session != nil && s.ended.Reason.outlives() {
+		s.ns.await()
+	}
+	s.ns.release()
 }
 
 // guard runs f and recovers its panic, which it reports.
@@ -164,7 +170,7 @@ func (s *Socket) guard(what string, f func()) (panicked bool) {
 }
 
 func (s *Socket) logPanic(event string, v any) {
-	s.ns.srv.config.Logger.Error("handler panicked", "namespace", s.ns.name, "socket", s.id, "event", event,
+	s.conn.srv.config.Logger.Error("handler panicked", "namespace", s.ns.name, "socket", s.id, "event", event,
 		"panic", v, "stack", string(debug.Stack()))
 }
 
@@ -173,9 +179,9 @@ func (s *Socket) logUnanswered(event string, err error) {
 	if _, ended := errors.AsType[*DisconnectError](err); ended || errors.Is(err, context.Canceled) {
 		return
 	}
-	log := s.ns.srv.config.Logger.Warn
+	log := s.conn.srv.config.Logger.Warn
 	if _, coded := errors.AsType[*Error](err); coded {
-		log = s.ns.srv.config.Logger.Debug // the client's mistake, not ours
+		log = s.conn.srv.config.Logger.Debug // the client's mistake, not ours
 	}
 	log("handler returned an error", "namespace", s.ns.name, "socket", s.id, "event", event, "error", err)
 }

@@ -45,10 +45,32 @@ func (j *journal) now() *moment {
 // forget drops a socket whose last state is stored.
 func (j *journal) forget(s *Socket) {
 	j.mu.Lock()
-	defer j.mu.Unlock()
 	if j.pids[s.session.pid] == s {
 		delete(j.pids, s.session.pid)
 	}
+	j.mu.Unlock()
+	s.ns.cleanUp()
+}
+
+// idle reports whether a namespace made anew could take its place: all that was emitted and all sessions are stored.
+func (j *journal) idle() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.newest == nil || j.newest.known() && len(j.pids) == 0 && len(j.coming) == 0
+}
+
+// unstored returns a position after which something was emitted that is not stored, 0 if there is none.
+func (j *journal) unstored() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.hole
+}
+
+// notStored notes that something emitted after a position is not stored.
+func (j *journal) notStored(after uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.hole = max(j.hole, after)
 }
 
 // release has what is ready sent to sockets.

@@ -74,7 +74,7 @@ func (k *Key[T]) recover(s *Socket) {
 	}
 	var v T
 	if err := json.Unmarshal(raw, &v); err != nil {
-		s.ns.srv.config.Logger.Warn("recovered value not decoded", "namespace", s.ns.name, "socket", s.id, "key", k.name, "error", err)
+		s.conn.srv.config.Logger.Warn("recovered value not decoded", "namespace", s.ns.name, "socket", s.id, "key", k.name, "error", err)
 		return
 	}
 	s.mu.Lock()

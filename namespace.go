@@ -9,21 +9,32 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/holdpost/holdpost/internal/rooms"
 )
 
-// Namespace is a part of a server with its own sockets, rooms, gates and handlers. Gates and handlers are registered
-// once, before clients come or while they are there; all methods may be called from any goroutine.
+// Namespace is a part of a server with its own sockets, rooms, gates and handlers, or the parent of such; see
+// [Server.OfPattern]. Gates and handlers are registered once, before clients come or while they are there; all methods
+// may be called from any goroutine.
 type Namespace struct {
 	// Static after construction.
 	srv   *Server
 	name  string
 	rooms *rooms.Index[*Socket]
+	ready chan struct{} // closed once the program was told of it
 
-	acks    atomic.Int64
+	parent *Namespace // nil for one without
+	family *family    // of a parent; nil for all others
+
 	journal journal               // for recovery
 	hook    atomic.Pointer[hooks] // replaced as a whole by registration, so that dispatch takes no lock
+
+	// Guarded by Server.mu.
+	held     int                     // sockets that are in it or about to be; counted for children only
+	dynamic  bool                    // made for a client, and cleaned up behind the last one
+	awaits   time.Time               // until when clients may come back to it
+	children map[*Namespace]struct{} // of a parent
 
 	mu      sync.RWMutex // guards the fields below
 	sockets []*Socket    // connected; a socket knows its position
@@ -43,7 +54,9 @@ type hooks struct {
 type Gate func(ctx context.Context, s *Socket) error
 
 func newNamespace(srv *Server, name string) *Namespace {
-	ns := &Namespace{srv: srv, name: name, rooms: rooms.New[*Socket](), byID: make(map[string]*Socket)}
+	ns := &Namespace{
+		srv: srv, name: name, rooms: rooms.New[*Socket](), ready: make(chan struct{}), byID: make(map[string]*Socket),
+	}
 	ns.hook.Store(&hooks{})
 	if r := srv.config.Recovery; r != nil {
 		ns.journal.newest = pastMoment(r.Journal.Last())
@@ -52,7 +65,7 @@ func newNamespace(srv *Server, name string) *Namespace {
 	return ns
 }
 
-// Name returns the name of the namespace, "/" for the main one.
+// Name returns the name of the namespace, "/" for the main one; of a parent its pattern, or "" without one.
 func (n *Namespace) Name() string { return n.name }
 
 // Use adds gates. They run one after the other, in the order in which they were added; the first error ends it.
@@ -100,12 +113,32 @@ func (n *Namespace) register(change func(h *hooks)) {
 	n.hook.Store(&h)
 }
 
-func (n *Namespace) handler(event string) *Handler { return n.hook.Load().events[event] }
+// hooked yields what was registered on the namespace's parent and on itself.
+func (n *Namespace) hooked(yield func(*hooks) bool) {
+	if n.parent == nil || yield(n.parent.hook.Load()) {
+		yield(n.hook.Load())
+	}
+}
 
-func (n *Namespace) disconnectHandlers() []func(*Socket, Reason) { return n.hook.Load().disconnect }
+// handler returns the handler of an event: the namespace's own, or its parent's.
+func (n *Namespace) handler(event string) *Handler {
+	h := n.hook.Load().events[event]
+	if h == nil && n.parent != nil {
+		h = n.parent.hook.Load().events[event]
+	}
+	return h
+}
 
 // Socket returns the connected socket with this id on this node.
 func (n *Namespace) Socket(id string) (*Socket, bool) {
+	if n.family != nil {
+		for _, child := range n.concrete() {
+			if s, ok := child.Socket(id); ok {
+				return s, true
+			}
+		}
+		return nil, false
+	}
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	s, ok := n.byID[id]
@@ -113,13 +146,23 @@ func (n *Namespace) Socket(id string) (*Socket, bool) {
 }
 
 // Sockets yields the sockets that are connected on this node now.
-func (n *Namespace) Sockets() iter.Seq[*Socket] { return slices.Values(n.appendSockets(nil)) }
+func (n *Namespace) Sockets() iter.Seq[*Socket] {
+	var all []*Socket
+	for _, ns := range n.concrete() {
+		all = ns.appendSockets(all)
+	}
+	return slices.Values(all)
+}
 
 // Len returns the number of sockets connected on this node.
 func (n *Namespace) Len() int {
-	n.mu.RLock()
-	defer n.mu.RUnlock()
-	return len(n.sockets)
+	total := 0
+	for _, ns := range n.concrete() {
+		ns.mu.RLock()
+		total += len(ns.sockets)
+		ns.mu.RUnlock()
+	}
+	return total
 }
 
 // Emit emits an event to all sockets of the namespace; see [Broadcast.Emit].
@@ -141,9 +184,6 @@ func (n *Namespace) Local() Broadcast { return n.Broadcast().Local() }
 
 // Volatile returns a broadcast of events that may be missed; see [Broadcast.Volatile].
 func (n *Namespace) Volatile() Broadcast { return n.Broadcast().Volatile() }
-
-// nextAck returns a new ack id. Ids are below 2^31: a client for Java reads them as int.
-func (n *Namespace) nextAck() int64 { return n.acks.Add(1) & (1<<31 - 1) }
 
 func (n *Namespace) add(s *Socket) {
 	n.mu.Lock()

@@ -271,7 +271,7 @@ func (s *Socket) outbox() *outbox {
 
 // enqueue puts e into the outbox: always, or only if something is in its way. It reports whether it did.
 func (s *Socket) enqueue(e entry, always bool) bool {
-	c := &s.ns.srv.config
+	c := &s.conn.srv.config
 	queued, full := s.session.out.push(e, always, c.QueueBytes, c.QueuePackets)
 	if full {
 		s.conn.session.Abort(engineio.ReasonSlowPeer)

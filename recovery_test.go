@@ -165,7 +165,7 @@ func onStage(t *testing.T, r holdpost.Recovery, setup func(ns *holdpost.Namespac
 
 func (st *stage) start(r holdpost.Recovery) {
 	r.Journal = st.journal
-	st.config = holdpost.Config{PingInterval: -1, Recovery: &r, Logger: slog.New(slog.DiscardHandler)}
+	st.config.PingInterval, st.config.Recovery, st.config.Logger = -1, &r, slog.New(slog.DiscardHandler)
 	st.srv = holdpost.NewServer(&st.config)
 	st.main = st.srv.Of("/")
 	if st.setup != nil {

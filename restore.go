@@ -43,13 +43,13 @@ func (s *Socket) claimed() *claim {
 	}
 	st, err := s.load(c.PID)
 	if err != nil {
-		s.ns.srv.config.Logger.Warn("session not read", "namespace", s.ns.name, "error", err)
+		s.conn.srv.config.Logger.Warn("session not read", "namespace", s.ns.name, "error", err)
 	}
 	if st == nil {
 		c.gap = gapUnknown
 		return &c
 	}
-	if position, ok := s.ns.srv.config.Recovery.Journal.Position(st.Mark); !ok || position != st.Since {
+	if position, ok := s.conn.srv.config.Recovery.Journal.Position(st.Mark); !ok || position != st.Since {
 		c.gap = gapDropped // the journal's end was lost: its positions mean something else now
 		return &c
 	}
@@ -59,7 +59,7 @@ func (s *Socket) claimed() *claim {
 
 // load returns a session as it is stored, nil when there is none for this namespace.
 func (s *Socket) load(pid string) (*state, error) {
-	b, err := s.ns.srv.config.Recovery.Journal.Load(s.Context(), pid)
+	b, err := s.conn.srv.config.Recovery.Journal.Load(s.Context(), pid)
 	if err != nil || b == nil {
 		return nil, err
 	}
@@ -255,7 +255,7 @@ func (s *Socket) resume(c *claim) (_ *comeback, release func()) {
 
 // received returns up to where the client has everything.
 func (s *Socket) received(st *state, offset string) uint64 {
-	j := s.ns.srv.config.Recovery.Journal
+	j := s.conn.srv.config.Recovery.Journal
 	seen := max(st.Since, st.Seen)
 	if offset == "" {
 		return seen
@@ -391,7 +391,7 @@ func (n *Namespace) again(r *record, position uint64) []*engineio.Message {
 	}
 	id := int64(-1)
 	if r.ack {
-		id = n.nextAck() // nobody waits for it any more
+		id = n.srv.nextAck() // nobody waits for it any more
 	}
 	return p.recorded(n.name, id, n.srv.config.Recovery.Journal.Offset(position))
 }

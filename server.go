@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdpost/holdpost/internal/engineio"
@@ -26,6 +27,7 @@ type Server struct {
 	origins *originList
 	engine  *engineio.Server
 
+	acks     atomic.Int64
 	handlers running // goroutines that run handlers, and those of recovery
 
 	// For recovery.
@@ -33,8 +35,12 @@ type Server struct {
 	saver   saver
 	replays slots
 
-	mu         sync.RWMutex // guards the field below
-	namespaces map[string]*Namespace
+	mu          sync.RWMutex // guards the fields below
+	namespaces  map[string]*Namespace
+	parents     []*Namespace // replaced as a whole
+	dynamic     int          // how many of the namespaces are
+	swept       time.Time    // when those were looked through
+	onNamespace []func(*Namespace)
 }
 
 // NewServer returns a server. A nil Config means the defaults. It does no I/O and starts no goroutine. It panics when
@@ -64,27 +70,39 @@ func (srv *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // characters: no client could connect to it.
 func (srv *Server) Of(name string) *Namespace {
 	name = normalName(name)
-	if ns := srv.lookup(name); ns != nil {
+	srv.mu.RLock()
+	ns := srv.namespaces[name]
+	stays := ns != nil && !ns.dynamic
+	srv.mu.RUnlock()
+	if stays {
 		return ns
 	}
 	if !validName(name, srv.config.MaxNameBytes) || slices.Contains([]byte(name), ',') {
 		panic(fmt.Sprintf("holdpost: invalid namespace %q", name))
 	}
 	srv.mu.Lock()
-	defer srv.mu.Unlock()
-	if ns := srv.namespaces[name]; ns != nil {
+	if ns = srv.namespaces[name]; ns != nil {
+		srv.keepLocked(ns)
+		srv.mu.Unlock()
 		return ns
 	}
-	ns := newNamespace(srv, name)
-	srv.namespaces[name] = ns
+	ns = srv.makeLocked(srv.parentOfLocked(name), name)
+	hooks := srv.onNamespace
+	srv.mu.Unlock()
+	ns.introduce(hooks)
 	return ns
 }
 
-func (srv *Server) lookup(name string) *Namespace {
-	srv.mu.RLock()
-	defer srv.mu.RUnlock()
-	return srv.namespaces[name]
+// keepLocked makes a namespace stay that a client's CONNECT has made. srv.mu is held.
+func (srv *Server) keepLocked(ns *Namespace) {
+	if ns.dynamic {
+		ns.dynamic = false
+		srv.dynamic--
+	}
 }
+
+// nextAck returns a new ack id. Ids are below 2^31: a client for Java reads them as int.
+func (srv *Server) nextAck() int64 { return srv.acks.Add(1) & (1<<31 - 1) }
 
 // Namespaces yields the namespaces that exist now, in the order of their names.
 func (srv *Server) Namespaces() iter.Seq[*Namespace] {

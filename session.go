@@ -90,7 +90,7 @@ func (s *Socket) leaveLocked(i int) {
 		return
 	}
 	v := s.session
-	if len(v.left) >= s.ns.srv.config.MaxRooms {
+	if len(v.left) >= s.conn.srv.config.MaxRooms {
 		v.floor = v.left[0].to
 		v.left = slices.Delete(v.left, 0, 1)
 	}
@@ -113,7 +113,7 @@ func (s *Socket) changedLocked(hold bool) {
 		return
 	}
 	v.saving = true
-	s.ns.srv.saver.push(s)
+	s.conn.srv.saver.push(s)
 }
 
 // saver stores sessions, each with all that has changed since.
@@ -125,7 +125,7 @@ type saver struct {
 	ended bool
 }
 
-func (v *saver) push(s *Socket) { v.queue.push(&s.ns.srv.handlers, s, saveAll) }
+func (v *saver) push(s *Socket) { v.queue.push(&s.conn.srv.handlers, s, saveAll) }
 
 // watch has the sessions that do not change stored now and then, as long as there are any: a journal keeps nothing for ever.
 func (v *saver) watch(srv *Server) {
@@ -215,10 +215,10 @@ func (s *Socket) save(todo save) {
 	if todo.state != nil {
 		var err error
 		if b, err = json.Marshal(todo.state()); err != nil { // a value that says it is JSON and is not
-			s.ns.srv.config.Logger.Error("session can't be stored", "namespace", s.ns.name, "socket", s.id, "error", err)
+			s.conn.srv.config.Logger.Error("session can't be stored", "namespace", s.ns.name, "socket", s.id, "error", err)
 		}
 	}
-	s.ns.srv.config.Recovery.Journal.Save(s.session.pid, b, func(bool) {
+	s.conn.srv.config.Recovery.Journal.Save(s.session.pid, b, func(bool) {
 		if todo.gate != nil {
 			todo.gate.open.Store(true)
 			s.ns.journal.release(s)
@@ -239,7 +239,7 @@ func (s *Socket) closeLocked() {
 	v.last = s.snapshotLocked()
 	if !v.saving {
 		v.saving = true
-		s.ns.srv.saver.push(s)
+		s.conn.srv.saver.push(s)
 	}
 }
 
@@ -258,7 +258,7 @@ func (s *Socket) snapshotLocked() func() *state {
 		st := &state{
 			ID: s.id, Namespace: s.ns.name, Identity: s.identity(), Since: v.since.wait(), Seen: seen, Values: values, ClosedAt: closedAt,
 		}
-		st.Mark = s.ns.srv.config.Recovery.Journal.Offset(st.Since)
+		st.Mark = s.conn.srv.config.Recovery.Journal.Offset(st.Since)
 		if floor != nil {
 			st.Floor = floor.wait()
 		}
@@ -282,7 +282,7 @@ func (m *moment) wait() uint64 {
 }
 
 func (s *Socket) identity() string {
-	if f := s.ns.srv.config.Recovery.Identity; f != nil {
+	if f := s.conn.srv.config.Recovery.Identity; f != nil {
 		return f(s)
 	}
 	return ""

@@ -120,7 +120,7 @@ func (s *Socket) Err() error {
 // Config.MaxRooms; no room is joined then. Rooms joined by a gate count from the moment that the socket is let in.
 func (s *Socket) Join(rooms ...string) error {
 	for _, room := range rooms {
-		if !validName(room, s.ns.srv.config.MaxNameBytes) {
+		if !validName(room, s.conn.srv.config.MaxNameBytes) {
 			return fmt.Errorf("join %q: %w", room, ErrInvalidName)
 		}
 	}
@@ -135,7 +135,7 @@ func (s *Socket) Join(rooms ...string) error {
 			s.rooms = append(s.rooms, room)
 		}
 	}
-	if len(s.rooms) > s.ns.srv.config.MaxRooms {
+	if len(s.rooms) > s.conn.srv.config.MaxRooms {
 		s.rooms = slices.Delete(s.rooms, was, len(s.rooms))
 		return fmt.Errorf("join: %w", ErrTooMany)
 	}
@@ -337,11 +337,12 @@ func (s *Socket) close(why *DisconnectError) {
 	s.acks = nil
 	rooms := s.rooms
 	cancel := s.cancel
+	ns := s.ns // a socket at a gate may be without, and get no other any more
 	s.closeLocked()
 	s.mu.Unlock()
 
 	if was == phaseIn {
-		s.ns.remove(s, rooms)
+		ns.remove(s, rooms)
 	}
 	if cancel != nil {
 		cancel(why)
@@ -351,6 +352,8 @@ func (s *Socket) close(why *DisconnectError) {
 	}
 	if was != phaseGate { // nobody has heard of a socket that was not let in
 		s.push(inbound{kind: inboundDisconnect})
+	} else {
+		ns.release()
 	}
 }
 
