@@ -31,6 +31,7 @@ type options struct {
 	passes    int
 	quick     bool
 	json      bool
+	recovery  bool
 	profile   string
 }
 
@@ -43,6 +44,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	f.IntVar(&o.passes, "passes", 0, "times that each scenario is run (default 4; 1 with -quick)")
 	f.BoolVar(&o.quick, "quick", false, "one short pass with fewer connections: a first look, not a result")
 	f.BoolVar(&o.json, "json", false, "print JSON instead of the table")
+	f.BoolVar(&o.recovery, "recovery", false, "run the servers with connection state recovery on; for emit, bcast, idle and handshake")
 	f.StringVar(&o.profile, "profile", "", "directory for CPU profiles of holdpost, one a scenario; the figures then mean nothing")
 	if err := f.Parse(args); err != nil {
 		return o, err

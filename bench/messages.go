@@ -173,12 +173,16 @@ func broadcast(burst int) func(*trial) (figures, error) {
 	}
 }
 
-// eventNumber reads the number at the head of a delivered payload, and checks the rest.
+// eventNumber reads the number at the head of a delivered payload, and checks the rest. With recovery an offset follows.
 func eventNumber(packet []byte, rest string) (int, error) {
 	const head = `2["msg","`
-	if len(packet) != len(head)+8+len(rest)+2 || string(packet[:len(head)]) != head ||
-		string(packet[len(head)+8:len(packet)-2]) != rest || string(packet[len(packet)-2:]) != `"]` {
+	number, ok := bytes.CutPrefix(packet, []byte(head))
+	if !ok || len(number) < 8 {
 		return 0, errors.New("not the event that was sent")
 	}
-	return strconv.Atoi(string(packet[len(head) : len(head)+8]))
+	tail, ok := bytes.CutPrefix(number[8:], []byte(rest))
+	if !ok || string(tail) != `"]` && !bytes.HasPrefix(tail, []byte(`","`)) {
+		return 0, errors.New("not the event that was sent")
+	}
+	return strconv.Atoi(string(number[:8]))
 }

@@ -105,6 +105,9 @@ const answerTime = 20 * time.Second
 
 func (b *build) start(ctx context.Context, scenario string, o options) (*peer, error) {
 	args := append(b.argv[1:len(b.argv):len(b.argv)], "-addr", "127.0.0.1:0")
+	if o.recovery {
+		args = append(args, "-recovery")
+	}
 	if o.profile != "" && b.name == "holdpost" {
 		args = append(args, "-cpuprofile", filepath.Join(o.profile, scenario+".prof"))
 	}

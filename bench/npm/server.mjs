@@ -1,7 +1,7 @@
-// The npm socket.io server behind the same contract as bench/target, with its default settings: no recovery, no
+// The npm socket.io server behind the same contract as bench/target, with its default settings: no recovery unless -recovery, no
 // permessage-deflate. Only the client bundle is not served, since nobody asks for it.
 //
-//   node --expose-gc server.mjs -addr 127.0.0.1:PORT
+//   node --expose-gc server.mjs -addr 127.0.0.1:PORT [-recovery]
 //
 // One JSON line on standard output says that it listens. SIGUSR2 collects garbage and is answered with another line.
 // (SIGUSR1 would be the debugger's in Node.)
@@ -18,7 +18,8 @@ if (host === undefined) {
 }
 
 const http = createServer();
-const io = new Server(http, { serveClient: false });
+const recovery = process.argv.includes("-recovery") ? { connectionStateRecovery: {} } : {};
+const io = new Server(http, { serveClient: false, ...recovery });
 
 io.on("connection", (socket) => {
   socket.on("echo", (payload, ack) => ack(payload));

@@ -1,7 +1,7 @@
 //go:build unix
 
 // Command target is Holdpost behind the bench contract, so that any load generator can drive it. It serves Socket.IO on
-// /socket.io/ with recovery off; on the namespace "/":
+// /socket.io/; on the namespace "/":
 //
 //	echo payload + ack      ack(payload)
 //	bcast payload           emit msg payload to the whole namespace
@@ -31,6 +31,9 @@ import (
 	"time"
 
 	"github.com/holdpost/holdpost"
+	"github.com/holdpost/holdpost/delivery"
+	"github.com/holdpost/holdpost/queue/embedded"
+	"github.com/holdpost/holdpost/queue/local"
 )
 
 func main() {
@@ -58,8 +61,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch {
 	case f.NArg() > 0:
 		usage = fmt.Sprintf("unexpected argument %q", f.Arg(0))
-	case *recovery:
-		usage = "-recovery: not available, the library has no connection state recovery yet"
 	case *msgpack:
 		usage = "-msgpack: not available, the library has no msgpack codec yet"
 	}
@@ -67,16 +68,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "target:", usage)
 		return 2
 	}
-	if err := serve(ctx, *addr, *cpu, *mem, stdout, stderr); err != nil {
+	if err := serve(ctx, options{*addr, *cpu, *mem, *recovery}, stdout, stderr); err != nil {
 		fmt.Fprintln(stderr, "target:", err)
 		return 1
 	}
 	return 0
 }
 
-func serve(ctx context.Context, addr, cpu, mem string, stdout, stderr io.Writer) error {
-	if cpu != "" {
-		f, err := os.Create(cpu)
+type options struct {
+	addr, cpu, mem string
+	recovery       bool
+}
+
+func serve(ctx context.Context, o options, stdout, stderr io.Writer) error {
+	if o.cpu != "" {
+		f, err := os.Create(o.cpu)
 		if err != nil {
 			return err
 		}
@@ -87,11 +93,21 @@ func serve(ctx context.Context, addr, cpu, mem string, stdout, stderr io.Writer)
 		defer pprof.StopCPUProfile()
 	}
 	listener := net.ListenConfig{KeepAlive: -1} // the protocol pings
-	l, err := listener.Listen(ctx, "tcp", addr)
+	l, err := listener.Listen(ctx, "tcp", o.addr)
 	if err != nil {
 		return err
 	}
-	srv := holdpost.NewServer(&holdpost.Config{Logger: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelError}))})
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	config := holdpost.Config{Logger: log}
+	if o.recovery {
+		journal, closeJournal, err := openJournal(ctx, log)
+		if err != nil {
+			return err
+		}
+		defer closeJournal()
+		config.Recovery = &holdpost.Recovery{Journal: journal}
+	}
+	srv := holdpost.NewServer(&config)
 	handle(srv.Of("/"))
 	web := &http.Server{Handler: srv}
 	failed := make(chan error, 1)
@@ -107,7 +123,7 @@ func serve(ctx context.Context, addr, cpu, mem string, stdout, stderr io.Writer)
 	for {
 		select {
 		case <-collect:
-			if err := out.Encode(collected(mem, stderr)); err != nil {
+			if err := out.Encode(collected(o.mem, stderr)); err != nil {
 				return err
 			}
 			continue
@@ -123,6 +139,25 @@ func serve(ctx context.Context, addr, cpu, mem string, stdout, stderr io.Writer)
 		err = errors.Join(err, srv.Close())
 	}
 	return errors.Join(err, web.Close())
+}
+
+// openJournal makes a store for recovery in a directory that goes with the process.
+func openJournal(ctx context.Context, log *slog.Logger) (_ *delivery.Journal, closeAll func(), err error) {
+	dir, err := os.MkdirTemp("", "holdpost-target-")
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := local.Open(ctx, local.Config{Engine: embedded.Config{Dir: dir, Level: embedded.LevelMemory, Logger: log}})
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, nil, err
+	}
+	journal := delivery.NewJournal(store.Broker, log)
+	return journal, func() {
+		store.Close()
+		journal.Close()
+		os.RemoveAll(dir)
+	}, nil
 }
 
 // collected gives back what is free. What finalisers and pools let go of only a second collection frees.

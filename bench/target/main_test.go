@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -17,10 +18,9 @@ func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func TestFlags(t *testing.T) {
 	for arg, want := range map[string]string{
-		"-recovery": "no connection state recovery yet",
-		"-msgpack":  "no msgpack codec yet",
-		"extra":     `unexpected argument "extra"`,
-		"-nope":     "not defined",
+		"-msgpack": "no msgpack codec yet",
+		"extra":    `unexpected argument "extra"`,
+		"-nope":    "not defined",
 	} {
 		var stderr bytes.Buffer
 		if code := run(t.Context(), []string{arg}, io.Discard, &stderr); code != 2 || !strings.Contains(stderr.String(), want) {
@@ -30,12 +30,18 @@ func TestFlags(t *testing.T) {
 }
 
 func TestServes(t *testing.T) {
+	for _, args := range [][]string{nil, {"-recovery"}} {
+		t.Run(fmt.Sprint(args), func(t *testing.T) { serves(t, args...) })
+	}
+}
+
+func serves(t *testing.T, args ...string) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	r, w := io.Pipe()
 	defer r.Close()
 	ended := make(chan int)
-	go func() { ended <- run(ctx, []string{"-addr", "127.0.0.1:0"}, w, io.Discard) }()
+	go func() { ended <- run(ctx, append([]string{"-addr", "127.0.0.1:0"}, args...), w, io.Discard) }()
 	line := make([]byte, 200)
 	n, err := r.Read(line)
 	if err != nil || !strings.Contains(string(line[:n]), `"listen":"127.0.0.1:`) {
