@@ -4,9 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 
 	"github.com/holdpost/holdpost"
@@ -17,7 +17,7 @@ import (
 const (
 	recordPrefix  = "r"
 	sessionPrefix = "s"
-	longKey       = 200 // a longer one is hashed: names of topics are bounded
+	longKey       = 200 // a longer one is hashed: names of topics are bounded, and have no *
 
 	maxUnstored = 16 << 20 // bytes on their way into the log; less than a broker lets wait, so that Append never waits
 	readPage    = 200
@@ -79,7 +79,7 @@ func (j *Journal) Save(session string, state []byte, stored func(ok bool)) {
 }
 
 func topicOf(prefix, key string) string {
-	if len(key) > longKey {
+	if len(key) > longKey || strings.Contains(key, "*") {
 		sum := sha256.Sum256([]byte(key))
 		return prefix + "#" + base64.RawURLEncoding.EncodeToString(sum[:])
 	}
@@ -151,7 +151,7 @@ func (j *Journal) Load(ctx context.Context, session string) ([]byte, error) {
 	var last *queue.Event
 	for from, complete := queue.StartFirst, false; !complete; {
 		page, err := j.broker.History(ctx, topicOf(sessionPrefix, session), from, readPage)
-		if _, invalid := errors.AsType[*queue.InvalidError](err); invalid {
+		if queue.Code(err) == "invalid_topic" {
 			return nil, nil // no session has such a name
 		}
 		if err != nil {

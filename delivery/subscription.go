@@ -280,22 +280,22 @@ func (u *subscription) acked(consumer *queue.Consumer, d queue.Delivery, args ho
 	}
 	switch {
 	case answer.Reject != nil:
-		consumer.Reject(d.Offset, *answer.Reject)
+		d.Reject(*answer.Reject)
 	case answer.Retry != nil:
 		after, err := time.ParseDuration(*answer.Retry)
 		if err != nil || after < 0 {
 			after = time.Second
 		}
-		consumer.Retry(d.Offset, after)
+		d.Retry(after)
 	default:
-		consumer.Ack(d.Offset)
+		d.Ack()
 	}
 }
 
 // giveUp moves on behind an event that can't be encoded.
 func (u *subscription) giveUp(consumer *queue.Consumer, d queue.Delivery, err error) {
 	if u.spec.Manual {
-		consumer.Reject(d.Offset, err.Error())
+		d.Reject(err.Error())
 		return
 	}
 	u.Gap(queue.Gap{From: d.Offset, To: d.Offset})

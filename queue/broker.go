@@ -80,15 +80,20 @@ type Broker struct {
 	workers   *workers
 	room      *room
 	caught    uint64 // the tail has caught up when it has applied this
-	end       uint64 // the log's last sequence at Open; caught is its last event
-	quit      chan struct{}
+	opened    uint64 // the log's last sequence at Open; caught is its last event
+	life      context.Context
+	end       context.CancelCauseFunc // of life
+	quit      <-chan struct{}         // closed with life
 
-	background sync.WaitGroup // tail, keeper and short-lived readers of duplicates
+	background sync.WaitGroup // tail, keepers and short-lived readers of duplicates
 
 	first  atomic.Uint64 // everything below was trimmed, or is about to be
 	health atomic.Pointer[error]
 	stuck  atomic.Pointer[error] // why the tail does not get on
 	trim   chan uint64           // to the tail, which alone writes the index
+
+	shortest atomic.Int64  // the time that some queue lives unused, ns
+	shorter  chan struct{} // it has become less
 
 	closing sync.Once
 
@@ -108,10 +113,14 @@ func Open(ctx context.Context, c Config) (*Broker, error) {
 	c = c.withDefaults()
 	b := &Broker{
 		config: c, engine: c.Engine, index: c.Index, log: c.Logger, epoch: c.Engine.Epoch(),
-		durable: &watermark{}, room: newRoom(c.MaxWaiting), quit: make(chan struct{}), trim: make(chan uint64, 1),
+		durable: &watermark{}, room: newRoom(c.MaxWaiting), trim: make(chan uint64, 1), shorter: make(chan struct{}, 1),
 		queues: make(map[queueKey]weak.Pointer[Queue]), dirty: make(map[*Queue]struct{}),
 	}
+	b.life, b.end = context.WithCancelCause(context.Background())
+	b.quit = b.life.Done()
+	b.shortest.Store(int64(defaultExpiry))
 	if err := b.open(ctx); err != nil {
+		b.end(ErrClosed)
 		for _, nc := range b.conns {
 			nc.Close()
 		}
@@ -157,6 +166,7 @@ func (b *Broker) open(ctx context.Context) error {
 	b.workers = startWorkers(b)
 	b.background.Go(func() { b.follow(source) })
 	b.background.Go(b.keep)
+	b.background.Go(b.expire)
 	return nil
 }
 
@@ -172,7 +182,7 @@ func (b *Broker) connect(name string) (*nats.Conn, error) {
 // from inside one. Consumers stay attached and get nothing more. Closing twice is harmless.
 func (b *Broker) Close() error {
 	b.closing.Do(func() {
-		close(b.quit) // publishers that wait for room, tail, keeper
+		b.end(ErrClosed) // publishers that wait for room, tail, keeper
 		b.workers.close()
 		b.saveAll()
 		b.committer.close() // every publisher has its answer

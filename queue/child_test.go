@@ -28,6 +28,8 @@ func child(role, dir string) int {
 		childPublish(n)
 	case "consume":
 		childConsume(n)
+	case "poisoned":
+		return childPoisoned(n)
 	}
 	return 1
 }

@@ -50,8 +50,8 @@ func TestCloseWhileBusy(t *testing.T) {
 				var c atomic.Pointer[queue.Consumer]
 				r := &recorder{hook: func(d queue.Delivery) bool {
 					if x := c.Load(); x != nil {
-						x.Ack(d.Offset)
-						x.Retry(d.Offset, time.Duration(d.Offset.Seq%3)*time.Millisecond)
+						d.Ack()
+						d.Retry(time.Duration(d.Offset.Seq%3) * time.Millisecond)
 					}
 					return d.Offset.Seq%5 != 0
 				}}

@@ -302,7 +302,7 @@ func (c *committer) commit(batch []*request, want uint64) error {
 // unsent tells why a message was not given to the log.
 func unsent(err error) error {
 	if errors.Is(err, nats.ErrMaxPayload) {
-		return invalid("too_large", "event is larger than the log takes")
+		return refuse("too_large", "event is larger than the log takes")
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
@@ -335,7 +335,7 @@ func refused(b []byte) error {
 	case 10023, 10028, 10047, 10077: // insufficient resources, account resources, storage resources, a limit of the stream
 		return fmt.Errorf("%w: %s", ErrFull, e.Description)
 	case 10054: // message size exceeds maximum allowed
-		return invalid("too_large", "%s", e.Description)
+		return refuse("too_large", "%s", e.Description)
 	default:
 		return fmt.Errorf("%w: %s (%d)", ErrUnavailable, e.Description, e.ErrCode)
 	}

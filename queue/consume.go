@@ -2,27 +2,30 @@ package queue
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
-	"time"
 )
 
-const (
-	firstRetry = time.Second
-	lastRetry  = 15 * time.Minute
-)
-
-// Consume gives the queue's events to h, one at a time and in order, until ctx ends; then it returns the cause of ctx, after
-// h has returned. With a closed broker it returns [ErrClosed].
+// Consume gives the queue's events to h, one at a time, until ctx ends; then it returns the cause of ctx, after h has returned.
+// With a closed broker it returns [ErrClosed], and when the consumer is closed otherwise what [ConsumerConfig] says about that.
+// It is the same as any other consumer to the queue: call it several times to work on a shared queue in parallel.
 //
-// An event is acknowledged when h returns nil. When h returns a [RejectError] it becomes a dead letter; after any other error
-// it comes again after a second, the next time after two, and so on, up to fifteen minutes, while later events go on. The
-// event is valid as long as anybody refers to it. Of the configuration only Prefetch counts: events that wait for h, at most.
+// An event is acknowledged when h returns nil, unless h has settled it by a method of d. After an error it comes again when
+// the queue's Backoff is over, while later events go on. An h that takes longer than the queue's AckTimeout calls Extend now
+// and then. The event is valid as long as anybody refers to it.
+//
+// Of the configuration Name, Prefetch and Exclusive count. Prefetch bounds the events that wait for h: of a shared queue one by
+// default, so that none waits here while another consumer is idle.
 func (q *Queue) Consume(ctx context.Context, config ConsumerConfig, h func(ctx context.Context, d *Delivery) error) error {
+	if config.Prefetch == 0 && q.shared != nil {
+		config.Prefetch = 1
+	}
 	s := &funnel{more: make(chan struct{}, 1)}
-	c, err := q.Attach(ConsumerConfig{Manual: true, Prefetch: config.Prefetch, Sink: s})
+	ended := make(chan error, 1)
+	c, err := q.Attach(ConsumerConfig{
+		Sink: s, Name: config.Name, Manual: true, Prefetch: config.Prefetch, Exclusive: config.Exclusive,
+		Closed: func(err error) { ended <- err },
+	})
 	if err != nil {
 		return err
 	}
@@ -36,29 +39,22 @@ func (q *Queue) Consume(ctx context.Context, config ConsumerConfig, h func(ctx c
 			select {
 			case <-s.more:
 			case <-ctx.Done():
+			case err := <-ended:
+				return fmt.Errorf("consume %q: %w", q.topic, err)
 			case <-q.broker.quit:
 				return fmt.Errorf("consume %q: %w", q.topic, ErrClosed)
 			}
 			continue
 		}
-		err := h(ctx, d)
-		if reject, ok := errors.AsType[*RejectError](err); ok {
-			c.Reject(d.Offset, reject.Reason)
-		} else if err != nil {
-			c.Retry(d.Offset, backoff(d.Attempt))
+		if d.Extend() != nil { // it waited too long, and comes again
+			continue
+		}
+		if err := h(ctx, d); err != nil {
+			d.Retry(-1)
 		} else {
-			c.Ack(d.Offset)
+			d.Ack()
 		}
 	}
-}
-
-// backoff doubles with every attempt, and is spread by a fifth either way.
-func backoff(attempt int) time.Duration {
-	d := lastRetry
-	if attempt <= 10 {
-		d = min(d, firstRetry<<(attempt-1))
-	}
-	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
 }
 
 // funnel is a sink that keeps deliveries for one goroutine. Prefetch bounds it.
@@ -81,10 +77,7 @@ func (s *funnel) Deliver(d Delivery) bool {
 func (s *funnel) Gap(g Gap) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gap != nil {
-		g.From = s.gap.From
-	}
-	s.gap = &g
+	s.gap = merge(s.gap, g)
 }
 
 func (s *funnel) Flush() {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -17,8 +16,8 @@ const (
 // Sink takes what a consumer gets. Its methods are called by one goroutine at a time, which serves other consumers too: they
 // must not block. No lock of this package is held meanwhile, so a sink may call any method of its consumer.
 type Sink interface {
-	// Deliver hands over the next event. It returns false if there is no room for it now: the event is kept, and nothing
-	// more comes until [Consumer.Resume].
+	// Deliver hands over the next event. It returns false if there is no room for it now: the event is kept, or given to
+	// another consumer of a shared queue, and nothing more comes until [Consumer.Resume].
 	Deliver(d Delivery) bool
 
 	// Gap tells that events before the next one are missing.
@@ -28,259 +27,204 @@ type Sink interface {
 	Flush()
 }
 
-// Delivery is an event on its way to one consumer.
-type Delivery struct {
-	*Event
-	Attempt int  // 1, and one more for each time that it was handed out before without being acknowledged
-	Gap     *Gap // only in [Queue.Consume]: what is missing right before this event
-}
-
 // Gap tells that events of a topic in (From, To] may be missing, and are lost to this reader. It is told to every consumer of
 // the queue until something at or after To was acknowledged: To itself may be.
 type Gap struct {
-	Topic    string
+	Topic    string // or pattern, of the queue
 	From, To Offset
 	Cause    string // "retention": too old, or too many; "loss": the operator accepted a loss of the store
 }
 
 // ConsumerConfig configures [Queue.Attach].
 type ConsumerConfig struct {
-	Manual   bool // each event is acknowledged on its own; else [Consumer.AckThrough] acknowledges all up to one
-	Prefetch int  // manual: events handed out and not acknowledged, at most; 0 is 64, the most is 1024
-	Sink     Sink // required
+	Sink Sink   // required
+	Name string // who it is, for people who look at the queue; may be empty
+
+	// Manual has each event acknowledged on its own, by the methods of its [Delivery]; else [Consumer.AckThrough]
+	// acknowledges all up to one. An event that is not acknowledged within the queue's AckTimeout is handed out again.
+	Manual bool
+
+	// Prefetch bounds the events that are handed out and not acknowledged: 0 is 64, the most is 1024. An automatic consumer
+	// of a personal queue has no such bound.
+	Prefetch int
+
+	// Exclusive takes the queue over: its other consumers are closed, and only another exclusive one can be attached as long
+	// as this one is.
+	Exclusive bool
+
+	// Closed is called once if the consumer is closed by something else than its Close: with an [Error] of code "taken_over",
+	// or with [ErrNotFound] when the queue is deleted. It must not block. nil: nobody is told.
+	Closed func(error)
 }
 
 // Consumer takes the events of a queue. Its methods may be called from any goroutine, from inside its sink too, and do
 // nothing once it is closed.
 type Consumer struct {
 	// static after construction
-	queue    *Queue
-	sink     Sink
-	manual   bool
-	prefetch int
+	queue     *Queue
+	reader    *reader
+	sink      Sink
+	name      string
+	leases    bool // what it was handed is in flight, until it is settled
+	prefetch  int
+	exclusive bool
+	ended     func(error)
 
-	closed atomic.Bool
+	closed  atomic.Bool
+	resumes atomic.Uint32 // calls of Resume
 
-	// owned by whoever delivers: the tail while live, else the worker that serves it
-	pos  uint64   // every event of the topic up to here was delivered, or skipped for a reason
-	skip []uint64 // acknowledged before it attached
-	gaps []Gap    // to be told first
+	touched bool // the sink was called and not flushed; owned by whoever delivers
 
-	place int // in its audience, -1 outside; guarded by hub.mu
-
-	mu         sync.Mutex // guards the fields below
-	state      state
-	delivering bool // live, and the tail is calling the sink
-	resumed    bool // Resume was called while the sink was being served
-	work       bool // there is something that only a worker can do
-
-	// guarded by queue.mu; manual only
-	inflight map[uint64]struct{} // handed out, neither acknowledged nor to be handed out again
-	redo     []uint64            // to be handed out again now
-	later    []uint64            // to be handed out again when their entry is due
-	timer    *time.Timer         // for the first of later
-	timerDue time.Time
-	blocked  bool // stopped because too much is unacknowledged
+	// guarded by queue.mu
+	inflight map[uint64]lease
+	handed   uint64 // events handed out
+	sent     uint64 // the last one
+	refused  bool   // it had no room, and has not been resumed since
+	gaps     []Gap  // to be told before the next event
 }
 
-// state says who may deliver. The lock order is hub.mu, Consumer.mu; Queue.mu is taken alone.
-type state uint8
+// lease is an event in a consumer's hands.
+type lease struct {
+	attempt  int
+	order    uint64    // Consumer.handed when it was handed out
+	deadline time.Time // zero is none
+}
 
-const (
-	queued  state = iota // a worker will serve it
-	running              // a worker serves it
-	live                 // the tail serves it
-	parked               // nobody does, until it is resumed or woken
-)
-
-// Attach adds a consumer that gets every event from the queue's cursor on, except what was acknowledged one by one. It
-// waits for nothing: events start to arrive at the sink, perhaps before Attach has returned. The error is [ErrClosed] or
-// [ErrDeleted].
+// Attach adds a consumer. On a personal queue it gets every event that is not acknowledged, as any other consumer of the queue
+// does; on a shared one it gets its share of them. It waits for nothing: events start to arrive at the sink, perhaps before
+// Attach has returned. The error is [ErrClosed], [ErrNotFound] if the queue was deleted, or an [Error] with code
+// "queue_exclusive".
 func (q *Queue) Attach(config ConsumerConfig) (*Consumer, error) {
 	if config.Sink == nil {
 		return nil, errors.New("attach consumer: no sink")
 	}
-	c := &Consumer{queue: q, sink: config.Sink, manual: config.Manual, place: -1}
-	if c.manual {
+	c := &Consumer{
+		queue: q, reader: q.shared, sink: config.Sink, name: config.Name, leases: config.Manual || q.shared != nil,
+		exclusive: config.Exclusive, ended: config.Closed,
+	}
+	if c.leases {
 		c.prefetch = min(config.Prefetch, maxPrefetch)
 		if c.prefetch <= 0 {
 			c.prefetch = defaultPrefetch
 		}
-		c.inflight = make(map[uint64]struct{})
+		c.inflight = make(map[uint64]lease)
 	}
-	q.mu.Lock()
-	if q.deleted != nil {
-		q.mu.Unlock()
-		return nil, fmt.Errorf("attach consumer to %q: %w", q.topic, ErrDeleted)
+	displaced, err := q.join(c)
+	if err != nil {
+		return nil, fmt.Errorf("attach consumer to %q: %w", q.topic, err)
 	}
-	c.pos = q.window.floor
-	c.skip = q.window.acked()
-	c.gaps = slices.Clone(q.gaps)
-	q.consumers = append(q.consumers, c)
-	q.mu.Unlock()
-	if !q.broker.workers.push(c) {
+	for _, other := range displaced {
+		other.end(refuse("taken_over", "queue %q was taken over", q.name))
+	}
+	if q.shared == nil {
+		if !q.broker.workers.push(c.reader) {
+			q.detach(c)
+			return nil, fmt.Errorf("attach consumer to %q: %w", q.topic, ErrClosed)
+		}
+	} else if q.broker.isClosed() {
 		q.detach(c)
 		return nil, fmt.Errorf("attach consumer to %q: %w", q.topic, ErrClosed)
+	} else {
+		q.shared.kick(true)
 	}
 	return c, nil
 }
 
-// Close detaches the consumer. What it has not acknowledged is delivered again to the queue's next consumer. A call of the
-// sink that has begun may still be running when Close returns; no other follows.
+// join makes c one of the queue's consumers, and returns those that have to go.
+func (q *Queue) join(c *Consumer) (displaced []*Consumer, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.deleted != nil {
+		return nil, fmt.Errorf("%w: the queue was deleted", ErrNotFound)
+	}
+	switch {
+	case c.exclusive:
+		displaced = slices.Clone(q.consumers)
+	case slices.ContainsFunc(q.consumers, func(x *Consumer) bool { return x.exclusive }):
+		return nil, refuse("queue_exclusive", "another consumer has queue %q to itself", q.name)
+	}
+	c.gaps = append(slices.Clone(q.gaps), q.owed...)
+	q.owed = nil
+	if c.reader == nil {
+		r := &reader{queue: q, only: c, alone: [1]*Consumer{c}, pos: q.window.top, place: -1}
+		for _, e := range q.window.entries {
+			r.redo = append(r.redo, e.seq)
+		}
+		c.reader = r
+	}
+	q.consumers = append(q.consumers, c)
+	q.freshenLocked()
+	return displaced, nil
+}
+
+// served returns the consumers of a reader. mu is held.
+func (q *Queue) served(r *reader) []*Consumer {
+	if r.only != nil {
+		return r.alone[:]
+	}
+	return q.consumers
+}
+
+// Close detaches the consumer. What it has not acknowledged is handed out again: to the next consumer of a personal queue, to
+// another one of a shared queue. A call of the sink that has begun may still be running when Close returns; no other follows.
 func (c *Consumer) Close() {
 	if c.closed.Swap(true) {
 		return
 	}
-	c.queue.broker.hub.leave(c)
+	if c.reader.only != nil {
+		c.reader.close()
+	}
 	c.queue.detach(c)
 }
 
-// Resume tells that the sink has room again after it refused an event.
-func (c *Consumer) Resume() { c.kick(false) }
-
-// kick brings a consumer to a worker: because its sink has room again or because there is work that the tail can't do.
-func (c *Consumer) kick(work bool) {
-	c.mu.Lock()
-	switch {
-	case c.closed.Load():
-		c.mu.Unlock()
+// end closes the consumer for a reason that it did not have itself.
+func (c *Consumer) end(err error) {
+	if c.closed.Load() {
 		return
-	case c.state == parked:
-		c.state = queued
-		c.mu.Unlock()
-	case c.state == live && !c.delivering:
-		if !work { // it never refused anything
-			c.mu.Unlock()
+	}
+	c.Close()
+	if c.ended != nil {
+		c.ended(err)
+	}
+}
+
+// Resume tells that the sink has room again after it refused an event.
+func (c *Consumer) Resume() {
+	if c.closed.Load() {
+		return
+	}
+	c.resumes.Add(1)
+	c.queue.change(func() { c.refused = false })
+	c.reader.kick(false)
+}
+
+func (q *Queue) detach(c *Consumer) {
+	save := false
+	q.change(func() {
+		if !q.removeLocked(c) {
 			return
 		}
-		c.state = queued
-		c.mu.Unlock()
-		c.queue.broker.hub.leave(c)
-	default: // whoever serves it looks at these afterwards
-		c.resumed = c.resumed || !work
-		c.work = c.work || work
-		c.mu.Unlock()
-		return
-	}
-	c.queue.broker.workers.push(c)
-}
-
-// turnLive is called with hub.mu held, by the worker that serves the consumer.
-func (c *Consumer) turnLive() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.work || c.closed.Load() {
-		return false
-	}
-	c.state = live
-	return true
-}
-
-// begin is called by the worker that took the consumer from the queue.
-func (c *Consumer) begin() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.state, c.resumed, c.work = running, false, false
-	return !c.closed.Load()
-}
-
-// park is called by a worker whose consumer can't take more. It returns false if that has changed meanwhile.
-func (c *Consumer) park() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.resumed || c.work {
-		c.state = queued
-		return false
-	}
-	c.state = parked
-	return true
-}
-
-// requeue is called by a worker that has more to do for the consumer, after others had their turn.
-func (c *Consumer) requeue() {
-	c.mu.Lock()
-	c.state = queued
-	c.mu.Unlock()
-}
-
-// deliver hands over the events of its topic in one batch of the tail. The consumer may have become live, or left, after the
-// batch was fixed: then it got these events from the index, and pos says so.
-func (c *Consumer) deliver(events []*Event) {
-	c.mu.Lock()
-	if c.state != live || c.closed.Load() {
-		c.mu.Unlock()
-		return
-	}
-	c.delivering = true
-	c.resumed = false
-	c.mu.Unlock()
-
-	called, room := false, true
-	for _, e := range events {
-		if e.Offset.Seq <= c.pos {
-			continue
+		for seq := range c.inflight {
+			q.failLocked(c, seq, "its consumer went away", 0)
 		}
-		if c.closed.Load() {
-			break
-		}
-		var d bool
-		if d, room = c.offer(e); !room {
-			break
-		}
-		called = called || d
-	}
-	if called {
-		c.sink.Flush()
-	}
-
-	c.mu.Lock()
-	c.delivering = false
-	next := live
-	if !room {
-		next = parked
-		if c.resumed {
-			next = queued
-		}
-	}
-	if c.work {
-		next = queued
-	}
-	c.state = next
-	c.mu.Unlock()
-	if next == live {
-		return
-	}
-	c.queue.broker.hub.leave(c)
-	if next == queued {
-		c.queue.broker.workers.push(c)
-	}
-}
-
-// offer gives the event after pos to the sink. It returns whether the sink got it, and false if there was no room.
-func (c *Consumer) offer(e *Event) (delivered, room bool) {
-	seq := e.Offset.Seq
-	for len(c.skip) > 0 && c.skip[0] < seq {
-		c.skip = c.skip[1:]
-	}
-	if len(c.skip) > 0 && c.skip[0] == seq {
-		c.pos = seq
-		return false, true
-	}
-	attempt := 1
-	if c.manual {
-		var a admission
-		if attempt, a = c.queue.admit(c, seq); a != admitted {
-			if a == delayed {
-				c.pos = seq
-				return false, true
+		if r := c.reader; r.only != nil {
+			if r.timer != nil {
+				r.timer.Stop()
 			}
-			return false, false
+			r.redo, r.later, r.announce, r.timer = nil, nil, nil, nil
 		}
+		save = len(q.consumers) == 0 && q.dirty
+	})
+	if save {
+		q.broker.save(q)
 	}
-	if !c.sink.Deliver(Delivery{Event: e, Attempt: attempt}) {
-		c.queue.unadmit(c, seq)
-		return false, false
+}
+
+func (q *Queue) removeLocked(c *Consumer) bool {
+	i := slices.Index(q.consumers, c)
+	if i < 0 {
+		return false
 	}
-	c.pos = seq
-	return true, true
+	q.consumers = slices.Delete(q.consumers, i, i+1)
+	return true
 }

@@ -3,79 +3,135 @@ package queue
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"time"
 )
 
 const (
-	cursorVersion = 1
+	cursorVersion = 2
 	cursorPrefix  = "cur."
 
 	saveEvery = time.Second
 )
 
-// A cursor is stored as
+// A queue is stored as
 //
-//	version (1 byte, 1) · epoch (8 bytes) · topic · name · floor (uvarint) · number of entries (uvarint) · entries
+//	version (1 byte, 2) · epoch (8 bytes) · topic · name · configuration (JSON, or empty) · paused (1 byte)
+//	· top (uvarint) · number of entries (uvarint) · entries
 //
-// where an entry is the distance to the sequence before it (uvarint) and tries<<1 | acked (uvarint).
+// where an entry is the distance to the sequence before it (uvarint), the deliveries that came to nothing and whether the last
+// of them is only announced (uvarint, the lowest bit), and the time before which it is not handed out again, in ms since 1970
+// (uvarint, 0 is none).
 
-func cursorSubject(topic, name string) string {
-	return cursorPrefix + token(topic) + "." + token(name)
-}
+func cursorSubject(topic, name string) string { return cursorPrefix + queueID(topic, name) }
+
+func queueID(topic, name string) string { return token(topic) + "." + token(name) }
 
 func (q *Queue) appendCursorLocked(b []byte) []byte {
 	b = append(b, cursorVersion)
 	b = binary.BigEndian.AppendUint64(b, q.broker.epoch)
 	b = appendField(b, q.topic)
 	b = appendField(b, q.name)
-	b = binary.AppendUvarint(b, q.window.floor)
+	b = appendField(b, q.settings.encode())
+	paused := byte(0)
+	if q.paused {
+		paused = 1
+	}
+	b = append(b, paused)
+	b = binary.AppendUvarint(b, q.window.top)
 	b = binary.AppendUvarint(b, uint64(len(q.window.entries)))
-	seq := q.window.floor
+	seq := uint64(0)
 	for _, e := range q.window.entries {
 		b = binary.AppendUvarint(b, e.seq-seq)
 		seq = e.seq
-		v := uint64(e.tries) << 1
-		if e.acked {
-			v |= 1
+		tries := uint64(e.tries)
+		if e.announced || e.flying > 0 { // if this is the last that the store hears, it came to nothing
+			tries++
 		}
-		b = binary.AppendUvarint(b, v)
+		tries <<= 1
+		if e.announced && !q.broker.isClosed() {
+			tries |= 1
+		}
+		b = binary.AppendUvarint(b, tries)
+		due := int64(0)
+		if !e.due.IsZero() {
+			due = e.due.UnixMilli()
+		}
+		b = binary.AppendUvarint(b, uint64(max(0, due)))
 	}
 	return b
 }
 
-// restore takes in a stored cursor, of this epoch or of one that ended with a loss.
-func (q *Queue) restore(b []byte) error {
+// storedQueue is a decoded cursor.
+type storedQueue struct {
+	epoch       uint64
+	topic, name string
+	settings    settings
+	paused      bool
+	window      window
+	saved       time.Time
+}
+
+func decodeCursor(b []byte) (storedQueue, error) {
+	bad := errors.New("malformed cursor")
 	if len(b) < 9 || b[0] != cursorVersion {
-		return errors.New("malformed cursor")
+		return storedQueue{}, bad
 	}
-	epoch := binary.BigEndian.Uint64(b[1:])
-	r := reader{rest: b[9:]}
-	topic, name := string(r.field()), string(r.field())
-	floor := r.uvarint()
+	s := storedQueue{epoch: binary.BigEndian.Uint64(b[1:])}
+	r := fields{rest: b[9:]}
+	s.topic, s.name = string(r.field()), string(r.field())
+	if config := r.field(); len(config) > 0 && json.Unmarshal(config, &s.settings) != nil {
+		return storedQueue{}, bad
+	}
+	s.paused = r.byte() == 1
+	s.window.top = r.uvarint()
 	n := r.uvarint()
-	if r.bad || n > maxWindow || topic != q.topic || name != q.name {
-		return errors.New("malformed cursor")
+	if r.bad || n > mostPending {
+		return storedQueue{}, bad
 	}
-	entries := make([]entry, 0, n)
-	for seq := floor; n > 0; n-- {
-		seq += r.uvarint()
-		v := r.uvarint()
-		if now, _, ok := q.broker.translate(q.topic, Offset{epoch, seq}); ok && now == seq { // else lost: nothing to know
-			entries = append(entries, entry{seq: seq, tries: uint32(v >> 1), acked: v&1 != 0})
+	s.window.entries = make([]*entry, 0, n)
+	for seq := uint64(0); n > 0; n-- {
+		step := r.uvarint()
+		seq += step
+		tries := r.uvarint()
+		e := &entry{seq: seq, tries: uint32(tries >> 1), suspect: tries&1 != 0}
+		if ms := r.uvarint(); ms > 0 {
+			e.due = time.UnixMilli(int64(ms))
+		}
+		if step == 0 || seq > s.window.top {
+			return storedQueue{}, bad
+		}
+		s.window.entries = append(s.window.entries, e)
+	}
+	if r.bad || len(r.rest) > 0 {
+		return storedQueue{}, bad
+	}
+	return s, nil
+}
+
+// restore takes in a stored queue, of this epoch or of one that ended with a loss.
+func (q *Queue) restore(b []byte) error {
+	s, err := decodeCursor(b)
+	if err != nil {
+		return err
+	}
+	if s.topic != q.topic || s.name != q.name {
+		return errors.New("the cursor of another queue")
+	}
+	q.settings, q.paused = s.settings, s.paused
+	top, _, ok := q.broker.translate(q.topic, Offset{s.epoch, s.window.top})
+	_, q.gaps, _ = q.broker.translate(q.topic, Offset{s.epoch, s.window.floor()})
+	if !ok { // an epoch without a record: all that one can say is that nothing is sure
+		q.gaps = []Gap{{Topic: q.topic, From: Offset{s.epoch, s.window.floor()}, To: Offset{q.broker.epoch, 0}, Cause: "loss"}}
+		return nil
+	}
+	q.window.top = top
+	for _, e := range s.window.entries {
+		if now, _, _ := q.broker.translate(q.topic, Offset{s.epoch, e.seq}); now == e.seq { // else lost: nothing to know
+			q.window.entries = append(q.window.entries, e)
 		}
 	}
-	if r.bad {
-		return errors.New("malformed cursor")
-	}
-	at, gaps, ok := q.broker.translate(q.topic, Offset{epoch, floor})
-	if !ok { // an epoch without a record: all that one can say is that nothing is sure
-		at, entries = 0, nil
-		gaps = []Gap{{Topic: q.topic, From: Offset{epoch, floor}, To: Offset{q.broker.epoch, 0}, Cause: "loss"}}
-	}
-	q.window = window{floor: at, entries: entries}
-	q.window.settle()
-	q.gaps = gaps
 	return nil
 }
 
@@ -91,26 +147,39 @@ func (q *Queue) touchLocked() {
 	b.dirtyMu.Unlock()
 }
 
-// save queues the cursor for the next commit. If that fails the cursor is dirty again.
+// save queues the cursor for the next commit, if it has changed.
 func (b *Broker) save(q *Queue) {
 	q.mu.Lock()
-	if !q.dirty {
-		q.mu.Unlock()
-		return
+	defer q.mu.Unlock()
+	if q.dirty {
+		q.saveLocked(func(error) {})
 	}
-	q.cleanLocked()
+}
+
+// saveLocked queues the cursor for the next commit, after which done is called. If that fails, or with an error, the cursor is
+// dirty again.
+func (q *Queue) saveLocked(done func(error)) error {
+	if q.deleted != nil {
+		return ErrNotFound
+	}
+	if q.dirty {
+		q.cleanLocked()
+	}
+	q.saved = time.Now()
+	b := q.broker
 	r := &request{subject: cursorSubject(q.topic, q.name), data: q.appendCursorLocked(nil)}
 	r.done = func(r *request) {
 		if r.err != nil {
 			b.log.Warn("save cursor", "topic", q.topic, "queue", q.name, "cause", r.err)
 			q.touch()
 		}
+		done(r.err)
 	}
-	err := b.committer.push(r) // in the order of the states: still under mu
+	err := b.committer.push(r) // still under mu, so in the order of the states
 	if err != nil {
 		q.touchLocked()
 	}
-	q.mu.Unlock()
+	return err
 }
 
 func (q *Queue) touch() {
@@ -140,13 +209,24 @@ func (b *Broker) saveAll() {
 	}
 }
 
-// store returns when the cursor is durable.
+// store returns when the queue as it is now is durable. When ctx ends first it may be or not.
 func (q *Queue) store(ctx context.Context) error {
+	if q.ephemeral {
+		return nil
+	}
+	done := make(chan error, 1)
 	q.mu.Lock()
-	data := q.appendCursorLocked(nil)
+	err := q.saveLocked(func(err error) { done <- err })
 	q.mu.Unlock()
-	_, err := q.broker.put(ctx, cursorSubject(q.topic, q.name), data)
-	return err
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // put stores a message of the stream of cursors, durably, and returns its sequence there. When ctx ends first the message may

@@ -12,15 +12,25 @@ import (
 // name makes a new one. When Delete returns nil that is durable; with an error of [Broker.Publish] or the cause of ctx the queue may
 // be deleted or not, and can be used as before if it is not. Deleting a queue that is deleted does nothing.
 func (q *Queue) Delete(ctx context.Context) error {
-	decided, mine := q.beginDelete()
-	for ; !mine; decided, mine = q.beginDelete() {
+	if err := q.delete(ctx, false); err != nil {
+		return fmt.Errorf("delete queue %q of %q: %w", q.name, q.topic, err)
+	}
+	return nil
+}
+
+func (q *Queue) delete(ctx context.Context, unlessBusy bool) error {
+	decided, mine := q.beginDelete(unlessBusy)
+	for ; !mine; decided, mine = q.beginDelete(unlessBusy) {
+		if decided == nil {
+			return nil
+		}
 		select {
 		case <-decided:
 			if q.deleting() == decided {
 				return nil
 			} // else the other one could not
 		case <-ctx.Done():
-			return fmt.Errorf("delete queue %q of %q: %w", q.name, q.topic, context.Cause(ctx))
+			return context.Cause(ctx)
 		}
 	}
 	defer close(decided)
@@ -35,7 +45,7 @@ func (q *Queue) Delete(ctx context.Context) error {
 		q.deleted = nil
 		q.mu.Unlock()
 		q.touch()
-		return fmt.Errorf("delete queue %q of %q: %w", q.name, q.topic, err)
+		return err
 	}
 	b.disown(q)
 	if err := b.cursors.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(grave+1)); err != nil {
@@ -44,9 +54,14 @@ func (q *Queue) Delete(ctx context.Context) error {
 	return nil
 }
 
-// beginDelete closes the consumers and keeps the cursor from being saved. mine is false if somebody else is deleting the queue.
-func (q *Queue) beginDelete() (decided chan struct{}, mine bool) {
+// beginDelete closes the consumers and keeps the cursor from being saved. mine is false if somebody else is deleting the queue,
+// and, with a nil channel, if it is busy and was not to be.
+func (q *Queue) beginDelete(unlessBusy bool) (decided chan struct{}, mine bool) {
 	q.mu.Lock()
+	if unlessBusy && q.busyLocked() {
+		q.mu.Unlock()
+		return nil, false
+	}
 	if q.deleted != nil {
 		defer q.mu.Unlock()
 		return q.deleted, false
@@ -55,11 +70,14 @@ func (q *Queue) beginDelete() (decided chan struct{}, mine bool) {
 	if q.dirty {
 		q.cleanLocked()
 	}
+	if q.pulled != nil {
+		clear(q.pulled.inflight)
+	}
 	decided = q.deleted
 	consumers := slices.Clone(q.consumers)
 	q.mu.Unlock()
 	for _, c := range consumers {
-		c.Close()
+		c.end(fmt.Errorf("%w: queue %q was deleted", ErrNotFound, q.name))
 	}
 	return decided, true
 }

@@ -23,7 +23,7 @@ func TestDeletedQueueHoldsNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := q.Attach(queue.ConsumerConfig{Sink: r}); !errors.Is(err, queue.ErrDeleted) {
+	if _, err := q.Attach(queue.ConsumerConfig{Sink: r}); !errors.Is(err, queue.ErrNotFound) {
 		t.Errorf("attach to a deleted queue: %v", err)
 	}
 	again := n.personal(t, "t", "ann", queue.StartNew)

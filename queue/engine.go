@@ -25,6 +25,8 @@ type Event struct {
 	Topic       string
 	ID          string   // the publisher's message id, or empty
 	Name        string   // the event's name
+	Key         string   // what it is about, or empty
+	Queue       string   // for one queue of the topic alone, which gave it up before; empty is for all
 	Args        []byte   // a JSON array as text; nil is the empty array
 	Attachments [][]byte // the binary parts that placeholders in Args refer to
 	Offset      Offset
@@ -91,11 +93,15 @@ type Index interface {
 	// Find returns the sequence after which the topic's events at or after t begin.
 	Find(topic string, t time.Time) (after uint64, err error)
 
+	// Scan calls f for the events of all topics that match, as Range does for one.
+	Scan(match func(topic string) bool, after, upto uint64, limit int, f func(*Event) bool) error
+
 	// Last returns the sequence of the topic's last event, kept or trimmed, 0 when there was none.
 	Last(topic string) (uint64, error)
 
-	// Count returns how many events the topic has after the sequence; it stops counting at max.
-	Count(topic string, after uint64, max int) (int, error)
+	// Count returns how many events the topic has after the sequence, without those for another queue than the one given; it
+	// stops counting at max.
+	Count(topic, queue string, after uint64, max int) (int, error)
 
 	// Topics returns the names of up to limit topics that have events and come after the given name, in ascending order.
 	Topics(after string, limit int) ([]string, error)
@@ -108,6 +114,9 @@ type Index interface {
 
 	// Trimmed returns the sequence of the topic's last trimmed event, 0 when it lost none.
 	Trimmed(topic string) (uint64, error)
+
+	// TrimmedOf returns the highest of Trimmed over all topics that begin with the prefix and match.
+	TrimmedOf(prefix string, match func(topic string) bool) (uint64, error)
 
 	Close() error
 }

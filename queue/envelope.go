@@ -7,17 +7,17 @@ import (
 
 // An event is stored as an envelope:
 //
-//	version (1 byte, 1) · topic · id · name · args · number of attachments (uvarint) · attachments
+//	version (1 byte, 2) · topic · id · name · key · queue · args · number of attachments (uvarint) · attachments
 //
 // where every field is a uvarint length and that many bytes. Its encoding is unique, so two publishes of the same event have
 // the same bytes. The time of publishing is the log's.
 
-const envelopeVersion = 1
+const envelopeVersion = 2
 
 var errEnvelope = errors.New("malformed envelope")
 
 func (m *Message) envelopeSize() int {
-	n := 1 + 5*binary.MaxVarintLen32 + len(m.Topic) + len(m.ID) + len(m.Event) + len(m.Args)
+	n := 1 + 7*binary.MaxVarintLen32 + len(m.Topic) + len(m.ID) + len(m.Event) + len(m.Key) + len(m.queue) + len(m.Args)
 	for _, a := range m.Attachments {
 		n += binary.MaxVarintLen32 + len(a)
 	}
@@ -29,6 +29,8 @@ func (m *Message) appendEnvelope(b []byte) []byte {
 	b = appendField(b, m.Topic)
 	b = appendField(b, m.ID)
 	b = appendField(b, m.Event)
+	b = appendField(b, m.Key)
+	b = appendField(b, m.queue)
 	b = appendField(b, m.Args)
 	b = binary.AppendUvarint(b, uint64(len(m.Attachments)))
 	for _, a := range m.Attachments {
@@ -47,8 +49,9 @@ func decodeEnvelope(b []byte) (*Event, error) {
 	if len(b) == 0 || b[0] != envelopeVersion {
 		return nil, errEnvelope
 	}
-	r := reader{rest: b[1:]}
-	e := &Event{Topic: string(r.field()), ID: string(r.field()), Name: string(r.field()), Args: r.field()}
+	r := fields{rest: b[1:]}
+	e := &Event{Topic: string(r.field()), ID: string(r.field()), Name: string(r.field()),
+		Key: string(r.field()), Queue: string(r.field()), Args: r.field()}
 	if n := r.uvarint(); n > 0 && n <= uint64(len(r.rest)) { // an attachment takes a byte at least
 		e.Attachments = make([][]byte, n)
 		for i := range e.Attachments {
@@ -63,13 +66,13 @@ func decodeEnvelope(b []byte) (*Event, error) {
 	return e, nil
 }
 
-// reader takes fields off a byte slice; once bad, everything reads as zero.
-type reader struct {
+// fields takes values off a byte slice; once bad, everything reads as zero.
+type fields struct {
 	rest []byte
 	bad  bool
 }
 
-func (r *reader) uvarint() uint64 {
+func (r *fields) uvarint() uint64 {
 	v, n := binary.Uvarint(r.rest)
 	if n <= 0 {
 		r.bad, r.rest = true, nil
@@ -79,7 +82,17 @@ func (r *reader) uvarint() uint64 {
 	return v
 }
 
-func (r *reader) field() []byte {
+func (r *fields) byte() byte {
+	if len(r.rest) == 0 {
+		r.bad = true
+		return 0
+	}
+	b := r.rest[0]
+	r.rest = r.rest[1:]
+	return b
+}
+
+func (r *fields) field() []byte {
 	n := r.uvarint()
 	if n > uint64(len(r.rest)) {
 		r.bad, r.rest = true, nil

@@ -14,57 +14,46 @@ var (
 	// the dedupe window, is safe: if it was stored the answer is its offset.
 	ErrUnknown = errors.New("outcome unknown")
 
-	// ErrDeleted reports that the queue was deleted; [Broker.Queue] makes a new one.
-	ErrDeleted = errors.New("queue deleted")
+	// ErrNotFound reports that there is no such queue, or none any more.
+	ErrNotFound = errors.New("not found")
 
 	// ErrUnavailable reports that the log can't be reached, has failed, or has not been read in yet: nothing was stored.
 	ErrUnavailable = errors.New("log unavailable")
 )
 
-// InvalidError reports an argument that can never be accepted: nothing was stored, and nothing will be if it is tried again.
-type InvalidError struct {
-	Code   string // "invalid_topic", "invalid_event", "invalid_id", "invalid_args", "invalid_queue", "invalid_offset", "too_large"
-	Detail string // what is wrong with it
-}
+// Error is a refusal that depends on what was asked: nothing was stored or changed. [Code] lists the codes and says which of
+// them will be refused for ever.
+type Error struct {
+	Code   string
+	Detail string // for people
 
-func (e *InvalidError) Error() string { return e.Detail }
-
-// ConflictError reports that the id was published before, to the same topic, with another name, other arguments or other
-// attachments. First is what was stored then; the event of this call was not stored.
-type ConflictError struct {
+	// First is, with code "conflict", what was stored under the same id before.
 	First Published
 }
 
-func (e *ConflictError) Error() string {
-	return fmt.Sprintf("id %q was published before with another content, at %s", e.First.ID, e.First.Offset)
-}
-
-// RejectError makes [Queue.Consume] give an event up: it becomes a dead letter with the reason.
-type RejectError struct {
-	Reason string
-}
-
-func (e *RejectError) Error() string { return "rejected: " + e.Reason }
+func (e *Error) Error() string { return e.Detail }
 
 // Code returns the stable code of an error of this package, for peers and programs:
 //
-//	invalid_topic invalid_event invalid_id invalid_args invalid_queue invalid_offset too_large
-//	conflict storage_full unavailable closed          the event was not stored
-//	queue_deleted                                     there is no such queue any more
-//	cancelled timeout                                 the caller's context ended before the event was handed to the log
-//	unknown_outcome                                   the event may be stored
-//	internal                                          anything else
+//	invalid_topic invalid_event invalid_id invalid_key invalid_args invalid_queue invalid_offset too_large
+//	                                    it can never be accepted
+//	conflict                            the id was published before, to the same topic, with another content
+//	storage_full unavailable closed     the event was not stored
+//	not_found                           there is no such queue
+//	queue_exclusive                     a consumer has the queue to itself
+//	taken_over                          another consumer has taken the queue to itself
+//	not_in_flight                       the event is settled, or was handed out again since
+//	cancelled timeout                   the caller's context ended before the event was handed to the log
+//	unknown_outcome                     the event may be stored
+//	internal                            anything else
 //
 // It returns "" for nil.
 func Code(err error) string {
 	if err == nil {
 		return ""
 	}
-	if e, ok := errors.AsType[*InvalidError](err); ok {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Code
-	}
-	if _, ok := errors.AsType[*ConflictError](err); ok {
-		return "conflict"
 	}
 	for _, c := range []struct {
 		err  error
@@ -73,7 +62,7 @@ func Code(err error) string {
 		{ErrUnknown, "unknown_outcome"}, // first: it wraps what ended the wait
 		{ErrFull, "storage_full"},
 		{ErrClosed, "closed"},
-		{ErrDeleted, "queue_deleted"},
+		{ErrNotFound, "not_found"},
 		{ErrUnavailable, "unavailable"},
 		{context.Canceled, "cancelled"},
 		{context.DeadlineExceeded, "timeout"},
@@ -85,6 +74,6 @@ func Code(err error) string {
 	return "internal"
 }
 
-func invalid(code, format string, args ...any) *InvalidError {
-	return &InvalidError{Code: code, Detail: fmt.Sprintf(format, args...)}
+func refuse(code, format string, args ...any) *Error {
+	return &Error{Code: code, Detail: fmt.Sprintf(format, args...)}
 }

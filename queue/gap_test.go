@@ -46,7 +46,7 @@ func TestGapAfterRetention(t *testing.T) {
 	start := n.history(t, "t", queue.StartNew, 1).Next
 	kept := n.publish(t, "idle", 0)
 	held := &recorder{}
-	c := attach(t, manual, queue.ConsumerConfig{Sink: held, Manual: true, Prefetch: 10})
+	attach(t, manual, queue.ConsumerConfig{Sink: held, Manual: true, Prefetch: 10})
 	fill(t, n, "t", 0, 1500)
 	live.want(t, texts("t", 0, 1500)...)
 	if gaps := live.gapsTold(); len(gaps) > 0 {
@@ -82,13 +82,13 @@ func TestGapAfterRetention(t *testing.T) {
 	// The manual consumer, blocked all the time, goes on behind the gap.
 	for len(held.gapsTold()) == 0 {
 		for _, d := range held.deliveries() {
-			c.Ack(d.Offset)
+			d.Ack()
 		}
 	}
 	until(t, "the end", func() bool {
 		ds := held.deliveries()
 		for _, d := range ds {
-			c.Ack(d.Offset)
+			d.Ack()
 		}
 		return string(ds[len(ds)-1].Args) == `["t",1499]`
 	})

@@ -52,9 +52,9 @@ func (c *checker) Deliver(d queue.Delivery) bool {
 			return false
 		}
 		if back := rand.IntN(20) == 0; back && d.Attempt < 3 {
-			go x.Retry(d.Offset, 0)
+			go d.Retry(0)
 		} else {
-			go x.Ack(d.Offset)
+			go d.Ack()
 		}
 		if d.Attempt > 1 {
 			if d.Offset.Seq > c.last.Seq {
@@ -235,15 +235,14 @@ func TestBackBeforeTheTailCameBy(t *testing.T) {
 	}}
 	attach(t, q, queue.ConsumerConfig{Sink: slow})
 	quick := &recorder{}
-	var c *queue.Consumer
 	n.publish(t, "t", 0)
 	slow.want(t, `["t",0]`)
-	c = attach(t, q, queue.ConsumerConfig{Sink: quick, Manual: true})
+	attach(t, q, queue.ConsumerConfig{Sink: quick, Manual: true})
 	quick.want(t, `["t",0]`)
 	until(t, "both to be live", func() bool { return queue.Live(n.Broker, "t") == 2 })
 	n.publish(t, "t", 1)
 	<-inside // the tail has both on its list
-	c.Retry(quick.deliveries()[0].Offset, 0)
+	quick.deliveries()[0].Retry(0)
 	quick.want(t, `["t",0]`, `["t",0]`, `["t",1]`)
 	until(t, "it to be live again", func() bool { return queue.Live(n.Broker, "t") == 2 })
 	close(release)

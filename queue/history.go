@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 const (
@@ -21,7 +22,7 @@ type Page struct {
 
 // History reads up to limit events of a topic; 0 is 100, the most is 1,000, and a page ends early after about 4 MiB. It sees
 // every event whose publish returned before the call. From "new" it reads nothing, and tells where new events will begin.
-// Errors: [InvalidError], [ErrUnavailable], [ErrClosed], the cause of ctx.
+// Errors: [Error], [ErrUnavailable], [ErrClosed], the cause of ctx.
 func (b *Broker) History(ctx context.Context, topic string, from Start, limit int) (Page, error) {
 	p, err := b.history(ctx, topic, from, limit)
 	if err != nil {
@@ -57,6 +58,7 @@ func (b *Broker) history(ctx context.Context, topic string, from Start, limit in
 		p.Gap.From = gaps[0].From
 	}
 	applied := max(pos, b.hub.mark.load())
+	var last uint64
 	for {
 		lost, err := b.missing(topic, pos)
 		if err != nil {
@@ -74,6 +76,9 @@ func (b *Broker) history(ctx context.Context, topic string, from Start, limit in
 		if err != nil {
 			return Page{}, err
 		}
+		if n := len(p.Events); n > 0 {
+			last = p.Events[n-1].Offset.Seq
+		}
 		// As in workers.read: a trim between the two looks may have hidden events.
 		if lost, err = b.missing(topic, pos); err != nil {
 			return Page{}, err
@@ -82,11 +87,10 @@ func (b *Broker) history(ctx context.Context, topic string, from Start, limit in
 			break
 		}
 	}
-	switch {
-	case p.Complete:
-		p.Next = Offset{b.epoch, applied}
-	case len(p.Events) > 0:
-		p.Next = p.Events[len(p.Events)-1].Offset
+	p.Events = slices.DeleteFunc(p.Events, func(e *Event) bool { return e.Queue != "" }) // one queue's second try is nobody else's history
+	p.Next = Offset{b.epoch, last}
+	if p.Complete {
+		p.Next.Seq = applied
 	}
 	return p, nil
 }
@@ -143,7 +147,7 @@ func (b *Broker) resolve(ctx context.Context, topic string, from place) (pos uin
 	}
 	pos, gaps, ok := b.locate(topic, from.after)
 	if !ok {
-		return 0, nil, invalid("invalid_offset", "offset %s is not of this log", from.after)
+		return 0, nil, refuse("invalid_offset", "offset %s is not of this log", from.after)
 	}
 	return pos, gaps, nil
 }

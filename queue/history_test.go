@@ -180,7 +180,7 @@ func TestStartAndOffsetTexts(t *testing.T) {
 	for _, s := range []string{"~", "~~", "~AAAAAAAAAAE", "bob", "~AAAAAAAAAAEB ", "~AAAAAAAAAAEBAA", "~AAAAAAAAAAGBgA", strings.Repeat("~", 100)} {
 		if o, err := queue.ParseOffset(s); err == nil {
 			t.Errorf("%q is %v", s, o)
-		} else if _, ok := errors.AsType[*queue.InvalidError](err); !ok {
+		} else if _, ok := errors.AsType[*queue.Error](err); !ok {
 			t.Errorf("%q: %v", s, err)
 		}
 	}

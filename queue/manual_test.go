@@ -28,14 +28,14 @@ func TestPrefetchBoundsWhatIsInFlight(t *testing.T) {
 		n.publish(t, "t", i)
 	}
 	r := &recorder{}
-	c := attach(t, q, queue.ConsumerConfig{Sink: r, Manual: true, Prefetch: 3})
+	attach(t, q, queue.ConsumerConfig{Sink: r, Manual: true, Prefetch: 3})
 	for i := range 10 {
 		until(t, "the next one", func() bool { return len(r.deliveries()) > i })
 		ds := r.deliveries()
 		if len(ds)-i > 3 {
 			t.Fatalf("%d in flight", len(ds)-i)
 		}
-		c.Ack(ds[i].Offset)
+		ds[i].Ack()
 	}
 	n.publish(t, "t", 10) // live again
 	r.want(t, texts("t", 0, 11)...)
@@ -53,7 +53,7 @@ func TestUnacknowledgedComesToTheNextConsumer(t *testing.T) {
 	r.want(t, texts("t", 0, 6)...)
 	ds := r.deliveries()
 	for _, i := range []int{0, 2, 3} {
-		c.Ack(ds[i].Offset)
+		ds[i].Ack()
 	}
 	if got := q.Cursor(); got != ds[0].Offset {
 		t.Errorf("cursor %v, want %v", got, ds[0].Offset)
@@ -62,7 +62,7 @@ func TestUnacknowledgedComesToTheNextConsumer(t *testing.T) {
 		t.Errorf("unread %d, %v", unread, err)
 	}
 	c.Close()
-	c.Ack(ds[1].Offset) // too late
+	ds[1].Ack() // too late
 
 	left := []string{`["t",1]`, `["t",4]`, `["t",5]`}
 	r = &recorder{}
@@ -77,13 +77,13 @@ func TestUnacknowledgedComesToTheNextConsumer(t *testing.T) {
 	n = open(t, dir)
 	r = &recorder{}
 	q = n.personal(t, "t", "ann", queue.StartNew)
-	c = attach(t, q, queue.ConsumerConfig{Sink: r, Manual: true})
+	attach(t, q, queue.ConsumerConfig{Sink: r, Manual: true})
 	r.want(t, left...)
 	if got := attempts(r.deliveries()); !slices.Equal(got, []int{3, 3, 3}) {
 		t.Errorf("attempts after a restart %v", got)
 	}
 	for _, d := range r.deliveries() {
-		c.Ack(d.Offset)
+		d.Ack()
 	}
 	if last, _ := n.Last("t"); q.Cursor() != last {
 		t.Errorf("cursor %v, want %v", q.Cursor(), last)
@@ -99,16 +99,16 @@ func TestRetry(t *testing.T) {
 	r := &recorder{}
 	c := attach(t, q, queue.ConsumerConfig{Sink: r, Manual: true, Prefetch: 2})
 	r.want(t, texts("t", 0, 2)...)
-	c.Retry(r.deliveries()[0].Offset, 0)
+	r.deliveries()[0].Retry(0)
 	r.want(t, `["t",0]`, `["t",1]`, `["t",0]`)
 	if d := r.deliveries()[2]; d.Attempt != 2 {
 		t.Errorf("attempt %d", d.Attempt)
 	}
 	const delay = 150 * time.Millisecond
 	begin := time.Now()
-	c.Retry(r.deliveries()[0].Offset, delay) // frees room for the third meanwhile
+	r.deliveries()[2].Retry(delay) // frees room for the third meanwhile
 	r.want(t, `["t",0]`, `["t",1]`, `["t",0]`, `["t",2]`)
-	c.Ack(r.deliveries()[1].Offset)
+	r.deliveries()[1].Ack()
 	r.want(t, `["t",0]`, `["t",1]`, `["t",0]`, `["t",2]`, `["t",0]`)
 	if took := time.Since(begin); took < delay {
 		t.Errorf("came after %v", took)
@@ -119,7 +119,7 @@ func TestRetry(t *testing.T) {
 
 	// A delay outlives the consumer that asked for it.
 	begin = time.Now()
-	c.Retry(r.deliveries()[0].Offset, delay)
+	r.deliveries()[4].Retry(delay)
 	c.Close()
 	r = &recorder{}
 	attach(t, q, queue.ConsumerConfig{Sink: r, Manual: true})
@@ -134,21 +134,20 @@ func TestReject(t *testing.T) {
 	q := n.personal(t, "jobs", "ann", queue.StartFirst)
 	m := message("jobs", 0)
 	m.Attachments = [][]byte{{1, 2}}
-	first, err := n.Publish(t.Context(), m)
-	if err != nil {
+	if _, err := n.Publish(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := n.Publish(t.Context(), queue.Message{Topic: "jobs", Event: "bare"}); err != nil {
 		t.Fatal(err)
 	}
 	r := &recorder{}
-	c := attach(t, q, queue.ConsumerConfig{Sink: r, Manual: true})
+	attach(t, q, queue.ConsumerConfig{Sink: r, Manual: true})
 	r.want(t, `["jobs",0]`, `[]`)
-	c.Retry(first.Offset, 0)
+	r.deliveries()[0].Retry(0)
 	r.want(t, `["jobs",0]`, `[]`, `["jobs",0]`)
 	for _, d := range r.deliveries()[1:] {
-		c.Reject(d.Offset, "no \"use\"")
-		c.Reject(d.Offset, "twice")
+		d.Reject("no \"use\"")
+		d.Reject("twice")
 	}
 	until(t, "both to be acknowledged", func() bool { return q.Cursor() == r.deliveries()[1].Offset })
 	p, err := n.History(t.Context(), "dead/ann", queue.StartFirst, 0)
@@ -204,7 +203,7 @@ func TestTwoConsumersOnOneQueue(t *testing.T) {
 				p := n.publish(t, "t", i)
 				if manual {
 					for _, d := range rs[i%2].deliveries() {
-						cs[i%2].Ack(d.Offset)
+						d.Ack()
 					}
 				} else if i%2 == 0 {
 					cs[0].AckThrough(p.Offset)
@@ -214,7 +213,7 @@ func TestTwoConsumersOnOneQueue(t *testing.T) {
 				r.want(t, texts("t", 0, 200)...)
 				for _, d := range r.deliveries() {
 					if manual {
-						cs[i].Ack(d.Offset)
+						d.Ack()
 					} else {
 						cs[i].AckThrough(d.Offset)
 					}
@@ -227,35 +226,60 @@ func TestTwoConsumersOnOneQueue(t *testing.T) {
 	}
 }
 
-// One event that nobody settles must not let the queue's memory grow without end.
-func TestWindowIsBounded(t *testing.T) {
+// One event that nobody settles keeps nobody from the others, however many they are.
+func TestOneUnsettledEventBlocksNothing(t *testing.T) {
 	n := open(t, t.TempDir())
 	q := n.personal(t, "t", "ann", queue.StartFirst)
-	const count = 4096 + 100
+	const count = 5000
 	var group sync.WaitGroup
 	for i := range count {
 		group.Add(1)
 		n.PublishAsync(t.Context(), message("t", i), func(queue.Published, error) { group.Done() })
 	}
 	group.Wait()
-	var c *queue.Consumer
-	ready := make(chan struct{})
 	r := &recorder{}
 	r.hook = func(d queue.Delivery) bool {
-		<-ready
 		if string(d.Args) != `["t",0]` {
-			c.Ack(d.Offset) // from inside the sink
+			d.Ack() // from inside the sink
 		}
 		return true
 	}
-	c = attach(t, q, queue.ConsumerConfig{Sink: r, Manual: true})
-	close(ready)
-	until(t, "a full window", func() bool { return len(r.deliveries()) >= 4096 })
-	if unread, err := q.Unread(t.Context()); err != nil || unread < count-4096 {
+	attach(t, q, queue.ConsumerConfig{Sink: r, Manual: true, Prefetch: 2})
+	r.want(t, texts("t", 0, count)...)
+	if unread, err := q.Unread(t.Context()); err != nil || unread != 1 {
 		t.Errorf("unread %d, %v", unread, err)
 	}
-	c.Ack(r.deliveries()[0].Offset)
-	r.want(t, texts("t", 0, count)...)
+	first := r.deliveries()[0]
+	if want := first.Offset.Seq - 1; q.Cursor().Seq != want {
+		t.Errorf("cursor %d, want %d", q.Cursor().Seq, want)
+	}
+	first.Ack()
+	if last, _ := n.Last("t"); q.Cursor() != last {
+		t.Errorf("cursor %v, want %v", q.Cursor(), last)
+	}
+}
+
+// Events that wait to come again take memory: with MaxPending of them nothing new is handed out.
+func TestMaxPending(t *testing.T) {
+	const limit = 5
+	n := open(t, t.TempDir())
+	q, err := n.Queue(t.Context(), queue.QueueConfig{Topic: "t", Name: "ann", From: queue.StartFirst, MaxPending: limit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &recorder{hook: func(d queue.Delivery) bool { return d.Retry(time.Hour) == nil }}
+	attach(t, q, queue.ConsumerConfig{Sink: r, Manual: true, Prefetch: 2})
+	for i := range limit + 1 {
+		n.publish(t, "t", i)
+	}
+	r.want(t, texts("t", 0, limit)...)
+	n.publish(t, "other", 0)
+	until(t, "the index", func() bool { last, err := n.Last("other"); return err == nil && last.Seq > 0 })
+	r.want(t, texts("t", 0, limit)...)
+	if _, err := n.Queue(t.Context(), queue.QueueConfig{Topic: "t", Name: "ann", MaxPending: limit + 1}); err != nil {
+		t.Fatal(err)
+	}
+	r.want(t, texts("t", 0, limit+1)...)
 }
 
 func TestSinkMayCallItsConsumer(t *testing.T) {
@@ -273,9 +297,9 @@ func TestSinkMayCallItsConsumer(t *testing.T) {
 		seen++
 		switch seen {
 		case 1:
-			c.Retry(d.Offset, 0)
+			d.Retry(0)
 		case 2:
-			c.Reject(d.Offset, "because")
+			d.Reject("because")
 		case 3:
 			c.Resume()
 			return false
@@ -312,7 +336,7 @@ func TestConsume(t *testing.T) {
 		case string(d.Args) == `["t",1]` && d.Attempt == 1:
 			return errors.New("not now")
 		case string(d.Args) == `["t",2]`:
-			return fmt.Errorf("wrapped: %w", &queue.RejectError{Reason: "never"})
+			return d.Reject("never")
 		case d.Attempt == 2:
 			cancel(enough)
 		}

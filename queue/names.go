@@ -22,21 +22,29 @@ const (
 // the subject grammar's own characters (. * > and space) are free to use.
 func checkName(code, what, name string, limit int) error {
 	if name == "" {
-		return invalid(code, "%s is empty", what)
+		return refuse(code, "%s is empty", what)
 	}
 	if len(name) > limit {
-		return invalid(code, "%s of %d bytes is longer than %d", what, len(name), limit)
+		return refuse(code, "%s of %d bytes is longer than %d", what, len(name), limit)
 	}
 	if !utf8.ValidString(name) {
-		return invalid(code, "%s %q is not UTF-8", what, name)
+		return refuse(code, "%s %q is not UTF-8", what, name)
 	}
 	if strings.ContainsFunc(name, unicode.IsControl) {
-		return invalid(code, "%s %q has a control character", what, name)
+		return refuse(code, "%s %q has a control character", what, name)
 	}
 	return nil
 }
 
+// checkTopic refuses what can't be the name of a topic.
 func (b *Broker) checkTopic(topic string) error {
+	if isPattern(topic) {
+		return refuse("invalid_topic", "topic %q has a *, which patterns have", topic)
+	}
+	return b.checkTopicOrPattern(topic)
+}
+
+func (b *Broker) checkTopicOrPattern(topic string) error {
 	limit := b.config.MaxTopicBytes
 	if strings.HasPrefix(topic, deadPrefix) {
 		limit += len(deadPrefix)

@@ -19,7 +19,7 @@ func (o Offset) String() string {
 	return "~" + base64.RawURLEncoding.EncodeToString(b[:n])
 }
 
-// ParseOffset reads what [Offset.String] returns. Any other text is an [InvalidError] with code "invalid_offset".
+// ParseOffset reads what [Offset.String] returns. Any other text is an [Error] with code "invalid_offset".
 func ParseOffset(s string) (Offset, error) {
 	if s == "" {
 		return Offset{}, nil
@@ -36,7 +36,7 @@ func ParseOffset(s string) (Offset, error) {
 	if len(s) > 64 {
 		s = s[:64]
 	}
-	return Offset{}, invalid("invalid_offset", "%q is not an offset", s)
+	return Offset{}, refuse("invalid_offset", "%q is not an offset", s)
 }
 
 // Start says where reading a topic begins. The zero value is [StartNew]. Its text is what [ParseStart] accepts.
@@ -58,7 +58,7 @@ func StartAfter(o Offset) Start {
 // StartAt begins with the first event that was stored at t or later.
 func StartAt(t time.Time) Start { return Start(t.UTC().Format(time.RFC3339Nano)) }
 
-// ParseStart accepts "new", "first", an offset, and a time as in RFC 3339; "" is "new". Any other text is an [InvalidError]
+// ParseStart accepts "new", "first", an offset, and a time as in RFC 3339; "" is "new". Any other text is an [Error]
 // with code "invalid_offset".
 func ParseStart(s string) (Start, error) {
 	_, err := Start(s).place()
@@ -97,5 +97,5 @@ func (s Start) place() (place, error) {
 	} else {
 		s = s[:64]
 	}
-	return place{}, invalid("invalid_offset", "%q is not new, first, an offset or an RFC 3339 time", string(s))
+	return place{}, refuse("invalid_offset", "%q is not new, first, an offset or an RFC 3339 time", string(s))
 }

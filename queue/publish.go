@@ -19,7 +19,7 @@ const (
 
 // Message is an event to publish. The zero value is not valid: a topic and an event name are required.
 type Message struct {
-	Topic string // any UTF-8 without control characters, 1 to 255 bytes
+	Topic string // any UTF-8 without control characters and *, 1 to 255 bytes
 	Event string // the event's name, as the topic's
 
 	// ID makes publishing repeatable: a second publish of the same id to the same topic, within the dedupe window, stores
@@ -27,10 +27,16 @@ type Message struct {
 	// for later.
 	ID string
 
+	// Key names what the event is about, up to 255 bytes: queues that are ordered by key hand out events with the same one in
+	// their order, one at a time.
+	Key string
+
 	// Args is a JSON array as text, in UTF-8; nil is the empty array. The broker keeps no reference to it, nor to Attachments,
 	// after Publish or PublishAsync returned.
 	Args        []byte
 	Attachments [][]byte // up to 255
+
+	queue string // the one queue that it is for
 }
 
 // Published tells where an event is stored.
@@ -44,7 +50,7 @@ type Published struct {
 // Publish appends an event to its topic, and returns once it is stored as durably as the engine stores.
 //
 // The outcome is exact. Without an error the event is stored. With an error that is [ErrUnknown] it may be stored: publish
-// it again with the same id. With any other error it is not stored: [InvalidError], [ConflictError], [ErrFull],
+// it again with the same id. With any other error it is not stored: [Error], [ErrFull],
 // [ErrUnavailable], [ErrClosed], or the cause of ctx when it ended before the event was on its way to the log. When too
 // many bytes wait to be stored already, Publish waits for room. Publishes of one goroutine are stored in their order.
 func (b *Broker) Publish(ctx context.Context, m Message) (Published, error) {
@@ -170,7 +176,9 @@ func (b *Broker) repeated(again Published, envelope []byte) (Published, error) {
 	}
 	first := again
 	first.Duplicate = false
-	return Published{}, &ConflictError{First: first}
+	e := refuse("conflict", "id %q was published before with another content, at %s", first.ID, first.Offset)
+	e.First = first
+	return Published{}, e
 }
 
 // check validates a message and puts its arguments into the one form in which they are stored.
@@ -186,15 +194,20 @@ func (b *Broker) check(m *Message) error {
 			return err
 		}
 	}
+	if m.Key != "" {
+		if err := checkName("invalid_key", "key", m.Key, maxName); err != nil {
+			return err
+		}
+	}
 	if len(m.Attachments) > maxAttachments {
-		return invalid("invalid_args", "%d attachments are more than %d", len(m.Attachments), maxAttachments)
+		return refuse("invalid_args", "%d attachments are more than %d", len(m.Attachments), maxAttachments)
 	}
 	size := len(m.Event) + len(m.Args)
 	for _, a := range m.Attachments {
 		size += len(a)
 	}
 	if size > b.config.MaxEventBytes {
-		return invalid("too_large", "event of %d bytes is larger than %d", size, b.config.MaxEventBytes)
+		return refuse("too_large", "event of %d bytes is larger than %d", size, b.config.MaxEventBytes)
 	}
 	if m.Args == nil {
 		m.Args = []byte("[]")
@@ -202,7 +215,7 @@ func (b *Broker) check(m *Message) error {
 	}
 	m.Args = bytes.Trim(m.Args, " \t\r\n")
 	if len(m.Args) == 0 || m.Args[0] != '[' || !utf8.Valid(m.Args) || !json.Valid(m.Args) {
-		return invalid("invalid_args", "args are not a JSON array")
+		return refuse("invalid_args", "args are not a JSON array")
 	}
 	return nil
 }

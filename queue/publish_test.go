@@ -60,7 +60,7 @@ func TestPublishRefusesWhatIsInvalid(t *testing.T) {
 		{queue.Message{Topic: "t", Event: "e", Attachments: [][]byte{make([]byte, 1_000_000)}}, "too_large"},
 	} {
 		_, err := n.Publish(t.Context(), c.m)
-		if _, ok := errors.AsType[*queue.InvalidError](err); !ok || queue.Code(err) != c.code {
+		if _, ok := errors.AsType[*queue.Error](err); !ok || queue.Code(err) != c.code {
 			t.Errorf("%.40q %.40q: %v, want %s", c.m.Topic, c.m.Args, err, c.code)
 		}
 	}
@@ -73,7 +73,7 @@ func TestPublishRefusesWhatIsInvalid(t *testing.T) {
 func TestNamesAreTakenAsTheyAre(t *testing.T) {
 	n := open(t, t.TempDir())
 	names := []string{
-		"a.b", "a/b", "a b", "a*", "a>", ">", "*", ".", "~2E", "=", "=A", "a~b", "Ä", "日本", "a", "A", "$SYS.x",
+		"a.b", "a/b", "a b", "a>", ">", ".", "~2E", "=", "=A", "a~b", "Ä", "日本", "a", "A", "$SYS.x",
 		strings.Repeat("é", 127), strings.Repeat("x", 255), strings.Repeat("x", 254) + "y", strings.Repeat("x", 120), strings.Repeat("x", 121),
 	}
 	for i, topic := range names {
@@ -137,7 +137,7 @@ func TestRepeatedID(t *testing.T) {
 		m := message("t", 1)
 		m.Args = []byte("[]")
 		_, err := n.Publish(t.Context(), m)
-		c, ok := errors.AsType[*queue.ConflictError](err)
+		c, ok := errors.AsType[*queue.Error](err)
 		if !ok || c.First != first || queue.Code(err) != "conflict" {
 			t.Errorf("%v, want a conflict with %+v", err, first)
 		}

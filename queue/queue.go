@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"runtime"
-	"slices"
 	"sync"
+	"time"
 	"weak"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -15,37 +16,41 @@ import (
 // maxUnread is where Unread stops counting.
 const maxUnread = 10_000
 
-// QueueConfig names a queue, and says where a new one begins.
-type QueueConfig struct {
-	Topic string
-	Name  string // of a personal queue: the identity that it belongs to. 1 to 255 bytes; an ephemeral queue needs none
-	From  Start  // where a queue that is made now begins; one that exists goes on where it stood
-
-	// Ephemeral keeps the queue in memory: it belongs to this one *Queue, lives as long, and is shared with nobody, whatever
-	// its name.
-	Ephemeral bool
-}
-
-// Queue is a personal queue: a reader's place in a topic. Each of its consumers gets every event from the cursor on; the
-// cursor is up to where everything was acknowledged. Its methods may be called from any goroutine.
+// Queue is a reader's place in a topic, or in all topics that match a pattern. A personal queue hands every event to each of its
+// consumers, a shared queue hands it to one. Its methods may be called from any goroutine.
 //
 // All calls of [Broker.Queue] for one topic and name return the same Queue as long as anybody holds it. It needs no closing:
-// what is not used costs no memory, and its cursor is in the store.
+// what is not used costs no memory, and what it knows is in the store.
 type Queue struct {
 	// static after construction
 	broker    *Broker
 	topic     string
 	name      string
+	pattern   *pattern // nil: topic is one topic
+	id        string   // what Event.Queue has for this one
 	ephemeral bool
 	ready     chan struct{} // closed when the queue was loaded, or err set
-	err       error
 
-	mu        sync.Mutex    // guards the fields below; a leaf but for Broker.dirtyMu
+	// static once ready is closed
+	err    error
+	shared *reader   // of a shared queue
+	pulled *Consumer // of a shared queue: holds what callers of Pull got
+
+	mu        sync.Mutex // guards the fields below; a leaf but for Broker.dirtyMu and committer.mu
+	settings  settings
+	now       settings      // with defaults
 	deleted   chan struct{} // not nil while the queue is being deleted, and after; closed when that is decided
+	paused    bool
 	window    window
-	gaps      []Gap // accepted losses that nobody acknowledged yet
+	keys      map[string][]uint64 // ordered: the unsettled events with a key, ascending; only the first may be handed out
+	gaps      []Gap               // accepted losses that nobody acknowledged yet
+	owed      []Gap               // of a shared queue, which nobody was there to be told of
+	purged    uint64              // nothing up to here is handed out any more
+	trial     uint64              // nothing but this event is handed out; 0 is none
 	consumers []*Consumer
+	turn      int // which of them was served last
 	dirty     bool
+	saved     time.Time // when the cursor was stored last
 }
 
 type queueKey struct{ topic, name string }
@@ -62,13 +67,8 @@ func (b *Broker) Queue(ctx context.Context, c QueueConfig) (*Queue, error) {
 }
 
 func (b *Broker) queue(ctx context.Context, c QueueConfig) (*Queue, error) {
-	if err := b.checkTopic(c.Topic); err != nil {
+	if err := b.checkQueue(c); err != nil {
 		return nil, err
-	}
-	if c.Name != "" || !c.Ephemeral {
-		if err := checkName("invalid_queue", "queue name", c.Name, maxName); err != nil {
-			return nil, err
-		}
 	}
 	from, err := c.From.place()
 	if err != nil {
@@ -80,23 +80,24 @@ func (b *Broker) queue(ctx context.Context, c QueueConfig) (*Queue, error) {
 	if c.Ephemeral {
 		q := b.newQueue(c.Topic, c.Name)
 		q.ephemeral = true
+		q.configure(settings{Shared: c.Shared, Ordered: c.Ordered}.with(c))
 		err := q.start(ctx, from)
 		return q, err
 	}
 	for {
 		q, mine := b.intern(c.Topic, c.Name)
 		if mine {
-			q.err = q.load(ctx, from)
+			q.err = q.load(ctx, from, c)
 			if q.err != nil {
 				b.disown(q)
 			}
 			close(q.ready)
-			return q, q.err
-		}
-		select {
-		case <-q.ready:
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+		} else {
+			select {
+			case <-q.ready:
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
 		}
 		if q.err == nil {
 			if going := q.deleting(); going != nil {
@@ -107,16 +108,16 @@ func (b *Broker) queue(ctx context.Context, c QueueConfig) (*Queue, error) {
 					return nil, context.Cause(ctx)
 				}
 			}
-			return q, nil
+			return q, q.adjust(ctx, c)
 		}
-		if !errors.Is(q.err, context.Canceled) && !errors.Is(q.err, context.DeadlineExceeded) {
-			return q, q.err
+		if mine || !errors.Is(q.err, context.Canceled) && !errors.Is(q.err, context.DeadlineExceeded) {
+			return nil, q.err
 		} // whoever loaded it gave up
 	}
 }
 
 func (b *Broker) newQueue(topic, name string) *Queue {
-	return &Queue{broker: b, topic: topic, name: name, ready: make(chan struct{})}
+	return &Queue{broker: b, topic: topic, name: name, pattern: newPattern(topic), id: queueID(topic, name), ready: make(chan struct{})}
 }
 
 // intern returns the one Queue of this key. It is mine if the caller has to load it.
@@ -153,19 +154,27 @@ func (b *Broker) disown(q *Queue) {
 	}
 }
 
-// load reads the queue's cursor, or makes the queue.
-func (q *Queue) load(ctx context.Context, from place) error {
+// load reads the queue from the store, or makes it.
+func (q *Queue) load(ctx context.Context, from place, c QueueConfig) error {
 	subject := cursorSubject(q.topic, q.name)
 	stored, err := q.broker.cursors.GetLastMsgForSubject(ctx, subject)
 	switch {
 	case err == nil && len(stored.Data) > 0: // else it was deleted
-		return q.restore(stored.Data)
+		if err := q.restore(stored.Data); err != nil {
+			return err
+		}
+		q.saved = stored.Time
+		q.configure(q.settings)
+		return nil
 	case err != nil && !errors.Is(err, jetstream.ErrMsgNotFound):
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
 		}
 		return fmt.Errorf("%w: read cursor: %w", ErrUnavailable, err)
+	case c.MustExist:
+		return ErrNotFound
 	}
+	q.configure(settings{Shared: c.Shared, Ordered: c.Ordered}.with(c))
 	if err := q.start(ctx, from); err != nil {
 		return err
 	}
@@ -175,8 +184,50 @@ func (q *Queue) load(ctx context.Context, from place) error {
 // start places a new queue.
 func (q *Queue) start(ctx context.Context, from place) error {
 	floor, gaps, err := q.broker.resolve(ctx, q.topic, from)
-	q.window.floor, q.gaps = floor, gaps
+	q.window.top, q.gaps = floor, gaps
+	if q.shared != nil {
+		q.shared.pos = floor
+	}
 	return err
+}
+
+// configure sets up a queue that nobody has yet.
+func (q *Queue) configure(s settings) {
+	q.settings, q.now = s, s.withDefaults()
+	if !q.ephemeral {
+		q.broker.livesFor(q.now.Expiry)
+	}
+	if !s.Shared {
+		return
+	}
+	q.keys = make(map[string][]uint64)
+	q.shared = &reader{queue: q, pos: q.window.top, place: -1, state: parked}
+	for _, e := range q.window.entries {
+		q.shared.redo = append(q.shared.redo, e.seq)
+	}
+	q.pulled = &Consumer{queue: q, reader: q.shared, leases: true, inflight: make(map[uint64]lease)}
+}
+
+// adjust lays a configuration over a queue that exists, and returns once that is durable.
+func (q *Queue) adjust(ctx context.Context, c QueueConfig) error {
+	if c.Shared && q.shared == nil {
+		return refuse("invalid_queue", "queue %q of %q is personal", q.name, q.topic)
+	}
+	q.mu.Lock()
+	if c.Ordered && !q.settings.Ordered {
+		q.mu.Unlock()
+		return refuse("invalid_queue", "queue %q of %q is not ordered by key", q.name, q.topic)
+	}
+	s := q.settings.with(c)
+	same := reflect.DeepEqual(s, q.settings)
+	q.settings, q.now = s, s.withDefaults()
+	q.mu.Unlock()
+	if same {
+		return nil
+	}
+	q.broker.livesFor(s.withDefaults().Expiry)
+	q.change(func() {}) // there may be room now
+	return q.store(ctx)
 }
 
 // Topic returns the name of the queue's topic.
@@ -189,34 +240,36 @@ func (q *Queue) Name() string { return q.name }
 func (q *Queue) Cursor() Offset {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return Offset{q.broker.epoch, q.window.floor}
+	return Offset{q.broker.epoch, q.window.floor()}
 }
 
 // Unread returns how many events of the queue are not acknowledged; it stops counting at 10,000. It counts every event whose
 // publish returned before the call, and waits for the index to have them.
 func (q *Queue) Unread(ctx context.Context) (int, error) {
-	b := q.broker
-	if err := b.caughtUp(ctx); err != nil {
+	if err := q.broker.caughtUp(ctx); err != nil {
 		return 0, fmt.Errorf("count unread of %q: %w", q.topic, err)
 	}
 	q.mu.Lock()
-	floor, acked := q.window.floor, len(q.window.acked())
+	top, n := q.window.top, len(q.window.entries)
 	q.mu.Unlock()
-	n, err := b.index.Count(q.topic, floor, maxUnread+acked)
+	if n >= maxUnread {
+		return maxUnread, nil
+	}
+	more, err := q.count(top, maxUnread-n)
 	if err != nil {
 		return 0, fmt.Errorf("count unread of %q: %w", q.topic, err)
 	}
-	return max(0, n-acked), nil
+	return n + more, nil
 }
 
 // Seen acknowledges every event up to and including o, for a client that comes back with the offset of the event that it saw
-// last. An offset of another topic's event is ignored: of this queue it says nothing. So is one that retention took.
-// [Consumer.AckThrough] says what else is. It waits for the index to have all that was published before the call; errors are
-// [ErrUnavailable], [ErrClosed] and the cause of ctx.
+// last. An offset of another topic's event is ignored: of this queue it says nothing. So is one that retention took, and
+// any one on a shared queue. [Consumer.AckThrough] says what else is. It waits for the index to have all that was published
+// before the call; errors are [ErrUnavailable], [ErrClosed] and the cause of ctx.
 func (q *Queue) Seen(ctx context.Context, o Offset) error {
 	b := q.broker
 	seq, _, ok := b.locate(q.topic, o)
-	if !ok || seq == 0 {
+	if !ok || seq == 0 || q.shared != nil {
 		return nil
 	}
 	if err := b.caughtUp(ctx); err != nil {
@@ -226,98 +279,16 @@ func (q *Queue) Seen(ctx context.Context, o Offset) error {
 	if err != nil {
 		return fmt.Errorf("acknowledge what was seen of %q: %w", q.topic, err)
 	}
-	if ok && topic == q.topic {
+	if ok && q.covers(topic) {
 		q.ackThrough(seq)
 	}
 	return nil
 }
 
-func (q *Queue) ackThrough(seq uint64) {
-	q.mu.Lock()
-	if q.window.ackThrough(seq) || len(q.gaps) > 0 {
-		q.gaps = nil
-		q.touchLocked()
+// covers says whether the queue reads a topic.
+func (q *Queue) covers(topic string) bool {
+	if q.pattern != nil {
+		return q.pattern.match(topic)
 	}
-	for _, c := range q.consumers {
-		for s := range c.inflight {
-			if s <= seq {
-				delete(c.inflight, s)
-			}
-		}
-	}
-	wake := q.unblockLocked()
-	q.mu.Unlock()
-	kick(wake)
-}
-
-// ackLocked acknowledges one event.
-func (q *Queue) ackLocked(seq uint64) {
-	if q.window.ack(seq) {
-		q.gaps = nil
-		q.touchLocked()
-	}
-}
-
-// unblockLocked returns the consumers that stopped for want of acknowledgements.
-func (q *Queue) unblockLocked() []*Consumer {
-	var wake []*Consumer
-	for _, c := range q.consumers {
-		if c.blocked && len(c.inflight) < c.prefetch {
-			c.blocked = false
-			wake = append(wake, c)
-		}
-	}
-	return wake
-}
-
-func kick(cs []*Consumer) {
-	for _, c := range cs {
-		c.kick(true)
-	}
-}
-
-// forget drops what is known about events that retention took.
-func (q *Queue) forget(through uint64) {
-	q.mu.Lock()
-	if len(q.window.entries) > 0 {
-		q.window.forget(through)
-	}
-	wake := q.unblockLocked()
-	q.mu.Unlock()
-	kick(wake)
-}
-
-// lose drops one event, in flight again, that retention took.
-func (q *Queue) lose(c *Consumer, seq uint64) {
-	q.mu.Lock()
-	delete(c.inflight, seq)
-	q.ackLocked(seq)
-	wake := q.unblockLocked()
-	q.mu.Unlock()
-	kick(wake)
-}
-
-func (q *Queue) detach(c *Consumer) {
-	q.mu.Lock()
-	i := slices.Index(q.consumers, c)
-	if i < 0 {
-		q.mu.Unlock()
-		return
-	}
-	q.consumers = slices.Delete(q.consumers, i, i+1)
-	for seq := range c.inflight {
-		if at, ok := q.window.find(seq); ok && q.window.failed(seq, q.window.entries[at].due) {
-			q.touchLocked()
-		}
-	}
-	clear(c.inflight)
-	if c.timer != nil {
-		c.timer.Stop()
-	}
-	c.redo, c.later, c.timer = nil, nil, nil
-	save := len(q.consumers) == 0 && q.dirty
-	q.mu.Unlock()
-	if save {
-		q.broker.save(q)
-	}
+	return topic == q.topic
 }

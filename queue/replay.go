@@ -14,15 +14,15 @@ const (
 	readAgain = time.Second // after the index could not be read
 )
 
-// workers serve, in turn, the consumers that have not caught up with the tail: they hand out what the index has, and make a
-// consumer live when nothing is left. A consumer costs no goroutine.
+// workers serve, in turn, the readers that have not caught up with the tail: they hand out what the index has, and make a
+// reader live when nothing is left. A consumer costs no goroutine.
 type workers struct {
 	broker *Broker
 	group  sync.WaitGroup
 
 	mu     sync.Mutex // guards the fields below
 	more   sync.Cond
-	line   []*Consumer
+	line   []*reader
 	head   int
 	closed bool
 }
@@ -37,18 +37,18 @@ func startWorkers(b *Broker) *workers {
 }
 
 // push returns false when the workers have stopped.
-func (w *workers) push(c *Consumer) bool {
+func (w *workers) push(r *reader) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
 		return false
 	}
-	w.line = append(w.line, c)
+	w.line = append(w.line, r)
 	w.more.Signal()
 	return true
 }
 
-func (w *workers) pop() *Consumer {
+func (w *workers) pop() *reader {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for w.head == len(w.line) && !w.closed {
@@ -58,14 +58,14 @@ func (w *workers) pop() *Consumer {
 	if w.closed {
 		return nil
 	}
-	c := w.line[w.head]
+	r := w.line[w.head]
 	w.line[w.head] = nil
 	w.head++
 	if w.head > 1024 && w.head > len(w.line)/2 { // never empty for long: close up
 		w.line = slices.Delete(w.line, 0, w.head)
 		w.head = 0
 	}
-	return c
+	return r
 }
 
 // close returns when no worker is inside a sink any more.
@@ -81,199 +81,158 @@ func (w *workers) close() {
 func (w *workers) run() {
 	page := make([]*Event, 0, sliceEvents)
 	for {
-		c := w.pop()
-		if c == nil {
+		r := w.pop()
+		if r == nil {
 			return
 		}
-		page = w.serve(c, page)
+		page = w.serve(r, page)
 		clear(page)
 	}
 }
 
-// serve gives a consumer one slice, and then leaves it live, parked, or at the end of the line.
-func (w *workers) serve(c *Consumer, page []*Event) []*Event {
-	if !c.begin() {
+// serve gives a reader one slice, and then leaves it live, parked, or at the end of the line.
+func (w *workers) serve(r *reader, page []*Event) []*Event {
+	if !r.begin() {
 		return page
 	}
-	called := false
-	flush := func() {
-		if called {
-			c.sink.Flush()
-			called = false
-		}
-	}
 	for budget := sliceEvents; ; {
-		if w.tellGaps(c) {
-			called = true
-		}
-		n, room, err := w.repeat(c, budget)
-		called = called || n > 0
+		r.tellGaps()
+		n, room, err := w.again(r, budget)
 		budget -= n
 		if err == nil && room && budget > 0 {
-			applied := w.broker.hub.mark.load()
-			page, err = w.read(c, applied, budget, page[:0])
-			if len(c.gaps) > 0 {
+			var lost bool
+			if credit := r.queue.credit(r, budget); credit == 0 {
+				page, room = page[:0], false
+			} else if page, lost, err = w.read(r, w.broker.hub.mark.load(), credit, page[:0]); lost {
 				continue // told before what comes after it
 			}
 			for _, e := range page {
-				if c.closed.Load() {
-					flush()
-					return page
-				}
-				var d bool
-				if d, room = c.offer(e); !room {
+				if room = !r.closed.Load() && r.hand(e); !room {
 					break
 				}
-				called = called || d
+				r.pos = e.Offset.Seq
 				budget--
 			}
 		}
-		flush()
+		r.flush()
+		r.queue.announce(r)
 		switch {
 		case err != nil:
-			w.broker.log.Error("read index", "topic", c.queue.topic, "queue", c.queue.name, "cause", err)
-			if c.park() {
-				time.AfterFunc(readAgain, c.Resume)
+			w.broker.log.Error("read index", "topic", r.queue.topic, "queue", r.queue.name, "cause", err)
+			if r.park() {
+				time.AfterFunc(readAgain, func() { r.kick(false) })
 			} else {
-				w.push(c)
+				w.push(r)
 			}
 			return page
 		case !room:
-			if !c.park() {
-				w.push(c)
+			if !r.park() {
+				w.push(r)
 			}
 			return page
 		case budget <= 0:
-			c.requeue()
-			w.push(c)
+			r.requeue()
+			w.push(r)
 			return page
 		}
-		switch _, v := w.broker.hub.enter(c); v {
+		switch w.broker.hub.enter(r) {
 		case wentLive:
 			return page
 		case busy:
-			if !c.closed.Load() {
-				c.requeue()
-				w.push(c)
+			if !r.closed.Load() {
+				r.requeue()
+				w.push(r)
 			}
 			return page
 		}
 	}
 }
 
-func (w *workers) tellGaps(c *Consumer) bool {
-	told := false
-	for len(c.gaps) > 0 && !c.closed.Load() {
-		g := c.gaps[0]
-		c.gaps = c.gaps[1:]
-		c.sink.Gap(g)
-		told = true
-	}
-	return told
-}
-
-// repeat hands out again what came back.
-func (w *workers) repeat(c *Consumer, budget int) (n int, room bool, err error) {
-	if !c.manual {
-		return 0, true, nil
-	}
-	for n < budget && !c.closed.Load() {
-		seq, attempt, ok := c.queue.nextRedo(c)
+// again hands out what came back.
+func (w *workers) again(r *reader, budget int) (n int, room bool, err error) {
+	q := r.queue
+	for n < budget && !r.closed.Load() {
+		seq, ok, room := q.nextAgain(r)
 		if !ok {
-			break
+			return n, room, nil
 		}
-		e, err := w.broker.lookup(c.queue.topic, seq)
+		e, err := q.lookup(seq)
 		if err != nil {
-			c.queue.undoRedo(c, seq)
+			q.putBack(r, seq)
 			return n, true, err
 		}
+		n++
 		if e == nil { // gone for good
-			c.queue.lose(c, seq)
-			c.sink.Gap(w.broker.gap(c.queue.topic, seq-1, seq))
-			n++
+			q.lose(r, seq)
+			r.tellGaps()
 			continue
 		}
-		if !c.sink.Deliver(Delivery{Event: e, Attempt: attempt}) {
-			c.queue.undoRedo(c, seq)
+		if !r.hand(e) {
+			q.putBack(r, seq)
 			return n, false, nil
 		}
-		n++
 	}
 	return n, true, nil
 }
 
-// read returns the events after the consumer's position, up to applied. When none are left the position is applied. When
+// read returns the events after the reader's position, up to applied. When none are left the position is applied. When
 // retention was faster it leaves a gap to be told, and the position behind it.
-func (w *workers) read(c *Consumer, applied uint64, limit int, page []*Event) ([]*Event, error) {
-	b := w.broker
-	topic := c.queue.topic
-	lost, err := b.missing(topic, c.pos)
+func (w *workers) read(r *reader, applied uint64, limit int, page []*Event) (_ []*Event, lost bool, err error) {
+	q := r.queue
+	missing, err := q.missing(r.pos)
 	if err != nil {
-		return page, err
+		return page, false, err
 	}
-	if lost > c.pos {
-		c.lose(lost)
-		return page, nil
+	if missing > r.pos {
+		r.skip(missing)
+		return page, true, nil
 	}
-	if c.pos >= applied {
-		return page, nil
+	if r.pos >= applied {
+		return page, false, nil
 	}
-	page, all, err := b.page(topic, c.pos, applied, limit, sliceBytes, page)
+	page, all, err := q.page(r.pos, applied, limit, sliceBytes, page)
 	if err != nil {
-		return page, err
+		return page[:0], false, err
 	}
 	// If the index was trimmed between the two looks the page may have a hole: what it has is gone from now on.
-	lost, err = b.missing(topic, c.pos)
-	if err != nil {
-		return page[:0], err
+	if missing, err = q.missing(r.pos); err != nil {
+		return page[:0], false, err
 	}
-	if lost > c.pos {
-		c.lose(lost)
-		return page[:0], nil
+	if missing > r.pos {
+		r.skip(missing)
+		return page[:0], true, nil
 	}
 	if all && len(page) == 0 {
-		c.pos = applied
+		r.pos = applied
 	}
-	return page, nil
+	return page, false, nil
 }
 
-// lose moves the position over what retention took.
-func (c *Consumer) lose(through uint64) {
-	b := c.queue.broker
-	c.gaps = append(c.gaps, b.gap(c.queue.topic, c.pos, through))
-	c.queue.forget(through)
-	c.pos = through
-}
-
-// page reads up to limit events, and about so many bytes, from the index. all is true if there are no more up to upto.
-func (b *Broker) page(topic string, after, upto uint64, limit, bytes int, page []*Event) (_ []*Event, all bool, err error) {
-	all = true
-	err = b.index.Range(topic, after, upto, limit+1, func(e *Event) bool {
-		if len(page) == limit || bytes <= 0 {
-			all = false
-			return false
-		}
-		page = append(page, e)
-		bytes -= e.size()
-		return true
+// skip moves the position over what retention took.
+func (r *reader) skip(through uint64) {
+	q := r.queue
+	g := q.gap(r.pos, through)
+	q.change(func() {
+		q.forgetLocked(through)
+		q.tellLocked(r, g)
 	})
-	return page, all, err
+	r.pos = through
 }
 
-// lookup returns nil when the index has no such event.
-func (b *Broker) lookup(topic string, seq uint64) (*Event, error) {
-	var found *Event
-	err := b.index.Range(topic, seq-1, seq, 1, func(e *Event) bool {
-		found = e
-		return true
-	})
-	return found, err
-}
-
-func (e *Event) size() int {
-	n := 128 + len(e.Name) + len(e.Args)
-	for _, a := range e.Attachments {
-		n += len(a)
+// tellLocked has the consumers of a reader told of a gap.
+func (q *Queue) tellLocked(r *reader, g Gap) {
+	if len(q.served(r)) == 0 {
+		q.owed = append(q.owed, g)
 	}
-	return n
+	for _, c := range q.served(r) {
+		c.gaps = append(c.gaps, g)
+	}
+}
+
+// lose drops one event, about to be handed out again, that retention took.
+func (q *Queue) lose(r *reader, seq uint64) {
+	q.change(func() {
+		q.ackLocked(seq)
+		q.tellLocked(r, q.gap(seq-1, seq))
+	})
 }

@@ -67,7 +67,7 @@ func (b *Broker) openIndex(ctx context.Context, s jetstream.StreamState) error {
 			return fmt.Errorf("reset index: %w", err)
 		}
 	}
-	b.end = s.LastSeq
+	b.opened = s.LastSeq
 	if s.Msgs > 0 { // the log may end in holes
 		last, err := b.events.GetLastMsgForSubject(ctx, subjectPrefix+">")
 		if err != nil {

@@ -215,11 +215,11 @@ func (t *tail) gate(events []*Event) int {
 
 // skipHoles moves over the end of the log as it stood at Open, where no event is left.
 func (t *tail) skipHoles() bool {
-	if t.last < t.caught || t.last >= t.end {
+	if t.last < t.caught || t.last >= t.opened {
 		return true
 	}
-	t.last = t.end
-	return t.skip(t.end)
+	t.last = t.opened
+	return t.skip(t.opened)
 }
 
 // trim drops from the index what the log no longer has. Readers look at first after they have read.

@@ -5,25 +5,38 @@ import (
 	"time"
 )
 
-// maxWindow bounds the events of a queue that come after its oldest unacknowledged one and were handed out.
-const maxWindow = 4096
-
-// window is what a queue knows about acknowledgements: everything up to floor is acknowledged; entries has every event of
-// the topic after it that was handed out for manual acknowledgement, ascending. An event above the last entry was not.
+// window is what a queue knows about acknowledgements: everything up to top was handed out, or passed over for a reason, and
+// what of that is not acknowledged has an entry. So what a queue remembers grows with what is unsettled, not with the
+// distance to the oldest of it.
 type window struct {
-	floor   uint64
-	entries []entry
+	top     uint64
+	entries []*entry // ascending
 }
 
+// entry is an event that was handed out, or is held back, and is not acknowledged.
 type entry struct {
-	seq   uint64
-	due   time.Time // not to be handed out before; zero is at once
-	tries uint32    // handed out before, and came back
-	acked bool
+	seq       uint64
+	due       time.Time // not to be handed out before; zero is at once
+	tries     uint32    // deliveries that came to nothing
+	why       string    // the last one did
+	key       string    // ordered queues: no other event with this key before it is settled
+	holder    *Consumer // shared queues: who has it now
+	flying    uint32    // leases on it: a personal queue's consumers have one each
+	announced bool      // the delivery to come is in the store already
+	suspect   bool      // it was announced, and then the process ended
+	dying     bool      // its dead letter is on the way
 }
 
-func (w *window) find(seq uint64) (int, bool) {
-	return slices.BinarySearchFunc(w.entries, seq, func(e entry, seq uint64) int {
+// floor returns the position up to which everything is acknowledged.
+func (w *window) floor() uint64 {
+	if len(w.entries) > 0 {
+		return w.entries[0].seq - 1
+	}
+	return w.top
+}
+
+func (w *window) search(seq uint64) (int, bool) {
+	return slices.BinarySearchFunc(w.entries, seq, func(e *entry, seq uint64) int {
 		switch {
 		case e.seq < seq:
 			return -1
@@ -34,96 +47,56 @@ func (w *window) find(seq uint64) (int, bool) {
 	})
 }
 
-// ack reports whether that changed anything.
-func (w *window) ack(seq uint64) bool {
-	i, ok := w.find(seq)
-	if !ok || w.entries[i].acked {
-		return false
+// find returns nil for what is acknowledged, or beyond top.
+func (w *window) find(seq uint64) *entry {
+	if i, ok := w.search(seq); ok {
+		return w.entries[i]
 	}
-	w.entries[i].acked = true
-	w.settle()
-	return true
+	return nil
 }
 
-// ackThrough reports whether that changed anything.
-func (w *window) ackThrough(seq uint64) bool {
-	if seq <= w.floor {
-		return false
-	}
-	w.floor = seq
-	w.forget(seq)
-	return true
+// open makes an entry for an event above top.
+func (w *window) open(seq uint64) *entry {
+	e := &entry{seq: seq}
+	w.entries = append(w.entries, e)
+	w.top = seq
+	return e
 }
 
-// forget drops what is known about the events up to seq: they are acknowledged, or gone.
-func (w *window) forget(seq uint64) {
-	i, ok := w.find(seq)
+// settle acknowledges an event. It returns its entry, nil if it had none.
+func (w *window) settle(seq uint64) *entry {
+	i, ok := w.search(seq)
+	if !ok {
+		return nil
+	}
+	e := w.entries[i]
+	w.entries = slices.Delete(w.entries, i, i+1)
+	w.shrink()
+	return e
+}
+
+// settleThrough acknowledges everything up to seq. It reports whether that changed anything.
+func (w *window) settleThrough(seq uint64) bool {
+	n := w.forget(seq)
+	changed := n > 0 || seq > w.top
+	w.top = max(w.top, seq)
+	return changed
+}
+
+// forget drops what is known about the events up to seq, and returns how many there were.
+func (w *window) forget(seq uint64) int {
+	n, ok := w.search(seq)
 	if ok {
-		i++
-	}
-	w.entries = slices.Delete(w.entries, 0, i)
-	w.settle()
-}
-
-// settle moves the floor over acknowledged events.
-func (w *window) settle() {
-	n := 0
-	for n < len(w.entries) && w.entries[n].acked {
-		w.floor = max(w.floor, w.entries[n].seq)
 		n++
 	}
 	w.entries = slices.Delete(w.entries, 0, n)
+	w.shrink()
+	return n
+}
+
+// shrink gives memory back once nothing is unsettled.
+func (w *window) shrink() {
 	if len(w.entries) == 0 && cap(w.entries) > 64 {
 		w.entries = nil
 	}
-}
-
-// acked returns the events above the floor that are acknowledged.
-func (w *window) acked() []uint64 {
-	var seqs []uint64
-	for _, e := range w.entries {
-		if e.acked {
-			seqs = append(seqs, e.seq)
-		}
-	}
-	return seqs
-}
-
-// admission says whether an event may be handed out.
-type admission int
-
-const (
-	admitted admission = iota
-	delayed            // its time has not come: it will be handed out again by itself
-	full               // too much is unacknowledged
-)
-
-// admit counts an event as handed out to a manual consumer.
-func (w *window) admit(seq uint64, now time.Time) (attempt int, a admission) {
-	if seq <= w.floor { // another consumer has acknowledged it; this one gets it all the same
-		return 1, admitted
-	}
-	i, ok := w.find(seq)
-	if !ok {
-		if len(w.entries) >= maxWindow {
-			return 0, full
-		}
-		w.entries = slices.Insert(w.entries, i, entry{seq: seq})
-	}
-	e := &w.entries[i]
-	if e.due.After(now) {
-		return 0, delayed
-	}
-	return int(e.tries) + 1, admitted
-}
-
-// failed counts a delivery that came to nothing. It reports false for what is acknowledged.
-func (w *window) failed(seq uint64, due time.Time) bool {
-	i, ok := w.find(seq)
-	if !ok || w.entries[i].acked {
-		return false
-	}
-	w.entries[i].tries++
-	w.entries[i].due = due
-	return true
 }

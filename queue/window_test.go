@@ -3,6 +3,7 @@ package queue
 import (
 	"bytes"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -19,52 +20,43 @@ func TestWindowAgainstModel(t *testing.T) {
 		}
 		var w window
 		acked := map[uint64]bool{}
-		tries := map[uint64]int{}
 		handed := 0
 		for range 400 {
 			switch op := r.IntN(10); {
-			case op < 4 && handed < len(log):
-				seq := log[handed]
-				attempt, a := w.admit(seq, time.Now())
-				if !acked[seq] && (a != admitted || attempt != tries[seq]+1) {
-					t.Fatalf("seed %d: %d admitted as %d, %v, want %d", seed, seq, attempt, a, tries[seq]+1)
+			case op < 5 && handed < len(log):
+				if seq := log[handed]; seq > w.top {
+					w.open(seq)
 				}
 				handed++
-			case op < 7 && handed > 0:
-				seq := log[r.IntN(handed)]
-				if w.ack(seq) == acked[seq] {
-					t.Fatalf("seed %d: ack of %d", seed, seq)
-				}
-				acked[seq] = true
 			case op < 8 && handed > 0:
 				seq := log[r.IntN(handed)]
-				if w.failed(seq, time.Time{}) == acked[seq] {
-					t.Fatalf("seed %d: retry of %d", seed, seq)
+				if e := w.settle(seq); (e == nil) != acked[seq] || e != nil && e.seq != seq {
+					t.Fatalf("seed %d: ack of %d: %+v", seed, seq, e)
 				}
-				if !acked[seq] {
-					tries[seq]++
-				}
+				acked[seq] = true
 			case op == 8 && r.IntN(20) == 0:
 				upto := r.Uint64N(log[len(log)-1])
-				w.ackThrough(upto)
-				for _, seq := range log {
+				w.settleThrough(upto)
+				for i, seq := range log {
 					if seq <= upto {
 						acked[seq] = true
+						handed = max(handed, i+1)
 					}
 				}
-			case op == 9 && r.IntN(5) == 0: // the next consumer starts again
-				handed, _ = slices.BinarySearch(log, w.floor+1)
 			}
-			for _, seq := range log {
-				if seq <= w.floor && !acked[seq] {
-					t.Fatalf("seed %d: floor %d is above %d, which is not acknowledged", seed, w.floor, seq)
+			unsettled := 0
+			for i, seq := range log {
+				if seq <= w.floor() && !acked[seq] {
+					t.Fatalf("seed %d: floor %d is above %d, which is not acknowledged", seed, w.floor(), seq)
 				}
-				if i, ok := w.find(seq); ok && w.entries[i].acked != acked[seq] {
-					t.Fatalf("seed %d: %d acked %v, want %v", seed, seq, w.entries[i].acked, acked[seq])
+				if open := w.find(seq) != nil; open != (i < handed && !acked[seq]) {
+					t.Fatalf("seed %d: %d has an entry: %v, acknowledged: %v", seed, seq, open, acked[seq])
+				} else if open {
+					unsettled++
 				}
 			}
-			if len(w.entries) > 0 && w.entries[0].acked {
-				t.Fatalf("seed %d: floor does not move", seed)
+			if unsettled != len(w.entries) {
+				t.Fatalf("seed %d: %d entries, %d unsettled", seed, len(w.entries), unsettled)
 			}
 		}
 	}
@@ -111,17 +103,17 @@ func TestTranslate(t *testing.T) {
 func FuzzEnvelope(f *testing.F) {
 	for _, m := range []Message{
 		{Topic: "t", Event: "e"},
-		{Topic: "t", ID: "id", Event: "e", Args: []byte(`[1]`), Attachments: [][]byte{{}, {1, 2}}},
+		{Topic: "t", ID: "id", Event: "e", Key: "k", queue: "q", Args: []byte(`[1]`), Attachments: [][]byte{{}, {1, 2}}},
 	} {
 		f.Add(m.appendEnvelope(nil))
 	}
-	f.Add([]byte{1, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1})
+	f.Add([]byte{2, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := decodeEnvelope(b)
 		if err != nil {
 			return
 		}
-		m := Message{Topic: e.Topic, ID: e.ID, Event: e.Name, Args: e.Args, Attachments: e.Attachments}
+		m := Message{Topic: e.Topic, ID: e.ID, Event: e.Name, Key: e.Key, Args: e.Args, Attachments: e.Attachments, queue: e.Queue}
 		again := m.appendEnvelope(nil)
 		if len(again) > m.envelopeSize() {
 			t.Errorf("%d bytes, at most %d said", len(again), m.envelopeSize())
@@ -135,7 +127,9 @@ func FuzzEnvelope(f *testing.F) {
 func FuzzCursor(f *testing.F) {
 	b := &Broker{epoch: 9, engine: noEngine{losses: []Loss{{Epoch: 7, From: 5, To: 8}}}}
 	q := b.newQueue("t", "n")
-	q.window = window{floor: 3, entries: []entry{{seq: 5, tries: 2}, {seq: 9, acked: true}, {seq: 1000, tries: 1}}}
+	q.settings = settings{Shared: true, Backoff: []time.Duration{time.Second}}
+	q.paused = true
+	q.window = window{top: 1000, entries: []*entry{{seq: 5, tries: 2}, {seq: 9, due: time.UnixMilli(77)}, {seq: 1000, tries: 1}}}
 	f.Add(q.appendCursorLocked(nil))
 	f.Add(b.newQueue("t", "n").appendCursorLocked(nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -144,7 +138,8 @@ func FuzzCursor(f *testing.F) {
 			return
 		}
 		again := b.newQueue("t", "n")
-		if err := again.restore(q.appendCursorLocked(nil)); err != nil || again.window.floor != q.window.floor || !slices.Equal(again.window.entries, q.window.entries) {
+		if err := again.restore(q.appendCursorLocked(nil)); err != nil || !reflect.DeepEqual(again.window, q.window) ||
+			!reflect.DeepEqual(again.settings, q.settings) || again.paused != q.paused {
 			t.Errorf("%+v, then %+v, %v", q.window, again.window, err)
 		}
 	})

@@ -37,6 +37,7 @@ type options struct {
 	bytes      int
 	queues     int
 	missed     int
+	jobs       int
 	json       bool
 }
 
@@ -46,6 +47,7 @@ type report struct {
 	Disk    *disk       `json:"disk"`
 	Publish []published `json:"publish"`
 	Herd    *herd       `json:"herd,omitempty"`
+	Work    []work      `json:"work,omitempty"`
 }
 
 func parseOptions(args []string, stderr io.Writer) (options, error) {
@@ -58,6 +60,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	f.IntVar(&o.bytes, "bytes", 64, "payload of a publish, in bytes")
 	f.IntVar(&o.queues, "queues", 10_000, "personal queues; 0 leaves them out")
 	f.IntVar(&o.missed, "missed", 50, "events that each of them missed")
+	f.IntVar(&o.jobs, "jobs", 100_000, "events that a work queue works off; 0 leaves it out")
 	quick := f.Bool("quick", false, "one second a measurement and 500 queues: a first look, not a result")
 	f.BoolVar(&o.json, "json", false, "print JSON instead of text")
 	if err := f.Parse(args); err != nil {
@@ -67,7 +70,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		return o, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	}
 	if *quick {
-		o.duration, o.queues = time.Second, min(o.queues, 500)
+		o.duration, o.queues, o.jobs = time.Second, min(o.queues, 500), min(o.jobs, 10_000)
 	}
 	for s := range strings.SplitSeq(*publishers, ",") {
 		n, err := strconv.Atoi(s)
@@ -77,8 +80,8 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 		o.publishers = append(o.publishers, n)
 	}
 	if o.duration <= 0 || o.duration > time.Minute || o.bytes < 1 || o.bytes > 100_000 ||
-		o.queues < 0 || o.queues > 100_000 || o.missed < 1 || o.missed > 10_000 {
-		return o, errors.New("want -duration up to 1m, -bytes up to 100000, -queues up to 100000 and -missed up to 10000")
+		o.queues < 0 || o.queues > 100_000 || o.missed < 1 || o.missed > 10_000 || o.jobs < 0 || o.jobs > 1_000_000 {
+		return o, errors.New("want -duration up to 1m, -bytes up to 100000, -queues up to 100000, -missed up to 10000 and -jobs up to 1000000")
 	}
 	return o, nil
 }
@@ -137,6 +140,16 @@ func measure(ctx context.Context, o options, progress io.Writer) (r *report, err
 			return nil, fmt.Errorf("%d queues: %w", o.queues, err)
 		}
 	}
+	if o.jobs > 0 {
+		for _, prefetch := range []int{64, 1} {
+			fmt.Fprintf(progress, "work queue, prefetch %d\n", prefetch)
+			w, err := measureWork(ctx, s.broker, fmt.Sprint("jobs/", prefetch), 8, prefetch, o.jobs)
+			if err != nil {
+				return nil, fmt.Errorf("work queue: %w", err)
+			}
+			r.Work = append(r.Work, *w)
+		}
+	}
 	return r, nil
 }
 
@@ -186,6 +199,10 @@ func (r *report) print(w io.Writer) error {
 	if h := r.Herd; h != nil {
 		fmt.Fprintf(w, "%d queues with %d missed events each: all delivered once and in order in %v, %.2f µs of CPU per event (published before at %.0f/s)\n",
 			h.Queues, h.Missed, h.Time, h.CPU, h.PublishRate)
+	}
+	for _, x := range r.Work {
+		fmt.Fprintf(w, "work queue, %d consumers with a prefetch of %d: %.0f acknowledged events/s%s, %.1f µs of CPU each\n",
+			x.Consumers, x.Prefetch, x.Rate, verdict(x.Rate, 10_000), x.CPU)
 	}
 	return nil
 }

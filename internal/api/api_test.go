@@ -131,7 +131,7 @@ func TestPublishAndRead(t *testing.T) {
 
 func TestTopicsAreOneSegment(t *testing.T) {
 	n := start(t)
-	for _, topic := range []string{"a/b", "a//b", "//", "..", ".", "ä ü", "a%2Fb", "?x=1", "#", "*", ">", "a.b"} {
+	for _, topic := range []string{"a/b", "a//b", "//", "..", ".", "ä ü", "a%2Fb", "?x=1", "#", ">", "a.b"} {
 		body, _ := json.Marshal(map[string]any{"topic": topic, "event": "e"})
 		if code, out := n.do("POST", "/v1/publish", string(body)); code != 200 {
 			t.Errorf("publish to %q: %d %v", topic, code, out)

@@ -44,8 +44,8 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if p.Status = statusOf[p.Code]; p.Status == 0 {
 		p.Status = http.StatusBadRequest // the others tell what is wrong with the arguments
 	}
-	if conflict, ok := errors.AsType[*queue.ConflictError](err); ok {
-		p.First = conflict.First.Offset.String()
+	if refused, ok := errors.AsType[*queue.Error](err); ok {
+		p.First = refused.First.Offset.String() // empty but for a conflict
 	}
 	if p.Code == "internal" {
 		a.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)

@@ -138,10 +138,10 @@ func TestRange(t *testing.T) {
 		if got := must[uint64](t)(x.Last(name)); got != all[9] {
 			t.Errorf("topic %q: last %d, want %d", name, got, all[9])
 		}
-		if got := must[int](t)(x.Count(name, all[3], 100)); got != 6 {
+		if got := must[int](t)(x.Count(name, "", all[3], 100)); got != 6 {
 			t.Errorf("topic %q: count %d, want 6", name, got)
 		}
-		if got := must[int](t)(x.Count(name, 0, 4)); got != 4 {
+		if got := must[int](t)(x.Count(name, "", 0, 4)); got != 4 {
 			t.Errorf("topic %q: bounded count %d, want 4", name, got)
 		}
 		if topic, ok, err := x.TopicAt(all[5]); topic != name || !ok || err != nil {
@@ -268,7 +268,7 @@ func TestTrim(t *testing.T) {
 		"many": {499, 999, 495}, "few-0": {400, 400, 0}, "few-1": {500, 900, 4}, "few-2": {0, 1000, 1}, "once": {333, 333, 0}, "none": {},
 	} {
 		trimmed, last := must[uint64](t)(x.Trimmed(topic)), must[uint64](t)(x.Last(topic))
-		count := must[int](t)(x.Count(topic, 0, 1000))
+		count := must[int](t)(x.Count(topic, "", 0, 1000))
 		if got := [3]uint64{trimmed, last, uint64(count)}; got != want {
 			t.Errorf("topic %q: trimmed, last, count %v, want %v", topic, got, want)
 		}

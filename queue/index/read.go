@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -50,6 +51,60 @@ func (x *Index) Range(topic string, after, upto uint64, limit int, f func(*queue
 		}
 	}
 	return nil // an error of the iterator comes with Close
+}
+
+// Scan calls f for the events of all topics that match with sequences in (after, upto], ascending, until f returns false or
+// limit events were handed out; limit <= 0 is no limit. f may keep the events. It passes over the other topics' events one by
+// one, at a fraction of what reading them would take.
+func (x *Index) Scan(match func(topic string) bool, after, upto uint64, limit int, f func(*queue.Event) bool) (err error) {
+	if upto <= after {
+		return nil
+	}
+	snapshot := x.db.NewSnapshot() // so that an event that is listed is there
+	defer snapshot.Close()
+	epoch := x.Epoch()
+	it, err := snapshot.NewIter(&pebble.IterOptions{LowerBound: above([]byte{seqKey}, after), UpperBound: above([]byte{seqKey}, upto)})
+	if err != nil {
+		return fmt.Errorf("scan topics: %w", err)
+	}
+	defer func() {
+		if e := it.Close(); err == nil && e != nil {
+			err = fmt.Errorf("scan topics: %w", e)
+		}
+	}()
+	var d decoder
+	var key []byte
+	topic, matches := "", false
+	n := 0
+	for ok := it.First(); ok; ok = it.Next() {
+		name, err := it.ValueAndErr()
+		if err != nil {
+			return fmt.Errorf("scan topics: %w", err)
+		}
+		if string(name) != topic {
+			topic = string(name)
+			matches = match(topic)
+		}
+		if !matches {
+			continue
+		}
+		seq := seqOf(it.Key())
+		key = appendSeq(appendTopic(key[:0], eventKey, topic), seq)
+		v, c, err := snapshot.Get(key)
+		if err != nil {
+			return fmt.Errorf("read topic %q, event %d: %w", topic, seq, err)
+		}
+		e, err := d.event(v)
+		c.Close()
+		if err != nil {
+			return fmt.Errorf("read topic %q, event %d: %w", topic, seq, err)
+		}
+		e.Topic, e.Offset = topic, queue.Offset{Epoch: epoch, Seq: seq}
+		if n++; !f(e) || n == limit {
+			return nil
+		}
+	}
+	return nil
 }
 
 // Find returns the sequence after which the topic's events at or after t begin. It goes by the times at which the log
@@ -111,6 +166,26 @@ func (x *Index) Trimmed(topic string) (uint64, error) {
 	return max(seq, x.state.Load().blind), err
 }
 
+// TrimmedOf returns the highest of Trimmed over all topics that begin with the prefix and match.
+func (x *Index) TrimmedOf(prefix string, match func(topic string) bool) (highest uint64, err error) {
+	lower := appendTopic(nil, trimmedKey, prefix)
+	lower = lower[:len(lower)-2] // the end of the name
+	it, err := x.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: []byte{trimmedKey + 1}})
+	if err != nil {
+		return 0, fmt.Errorf("read trimmed topics: %w", err)
+	}
+	highest = x.state.Load().blind
+	for ok := it.First(); ok && bytes.HasPrefix(it.Key(), lower); ok = it.Next() {
+		if seq := it.Value(); len(seq) == 8 && seqOf(seq) > highest && match(topicOf(it.Key())) {
+			highest = seqOf(seq)
+		}
+	}
+	if err := it.Close(); err != nil {
+		return 0, fmt.Errorf("read trimmed topics: %w", err)
+	}
+	return highest, nil
+}
+
 func (x *Index) getSeq(kind byte, topic string) (uint64, error) {
 	v, c, err := x.db.Get(appendTopic(make([]byte, 0, len(topic)+8), kind, topic))
 	if errors.Is(err, pebble.ErrNotFound) {
@@ -126,8 +201,9 @@ func (x *Index) getSeq(kind byte, topic string) (uint64, error) {
 	return seqOf(v), nil
 }
 
-// Count returns how many events the topic has after the sequence; it stops counting at max.
-func (x *Index) Count(topic string, after uint64, max int) (n int, err error) {
+// Count returns how many events the topic has after the sequence, without those for another queue than the one given; it stops
+// counting at max.
+func (x *Index) Count(topic, forQueue string, after uint64, max int) (n int, err error) {
 	if max <= 0 {
 		return 0, nil
 	}
@@ -135,11 +211,27 @@ func (x *Index) Count(topic string, after uint64, max int) (n int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("count topic %q: %w", topic, err)
 	}
+	defer func() {
+		if e := it.Close(); err == nil && e != nil {
+			err = fmt.Errorf("count topic %q: %w", topic, e)
+		}
+	}()
+	var d decoder
 	for ok := it.First(); ok && n < max; ok = it.Next() {
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return 0, fmt.Errorf("count topic %q: %w", topic, err)
+		}
+		if len(v) > valueHeader && v[valueHeader-1] == forOne {
+			e, err := d.event(v)
+			if err != nil {
+				return 0, fmt.Errorf("count topic %q, event %d: %w", topic, seqOf(it.Key()), err)
+			}
+			if e.Queue != forQueue {
+				continue
+			}
+		}
 		n++
-	}
-	if err := it.Close(); err != nil {
-		return 0, fmt.Errorf("count topic %q: %w", topic, err)
 	}
 	return n, nil
 }

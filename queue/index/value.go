@@ -9,11 +9,15 @@ import (
 	"github.com/holdpost/holdpost/queue"
 )
 
-// An event's value: version, time in ns since 1970 (8 bytes, so that Find need not decode the rest), then id, name,
-// args, the number of attachments and each of them, with lengths as uvarints. Topic and sequence are in the key.
+// An event's value: version, time in ns since 1970 (8 bytes), whether it is for one queue alone (1 byte; so Find and Count need
+// not decode the rest), then id, name, key, queue, args, the number of attachments and each of them, with lengths as uvarints.
+// Topic and sequence are in the key.
 const (
-	valueVersion = 1
-	valueHeader  = 9
+	valueVersion = 2
+	valueHeader  = 10
+
+	forAll = 0
+	forOne = 1
 )
 
 var errValue = errors.New("index entry damaged")
@@ -21,8 +25,14 @@ var errValue = errors.New("index entry damaged")
 func appendEvent(b []byte, e *queue.Event) []byte {
 	b = append(b, valueVersion)
 	b = binary.LittleEndian.AppendUint64(b, uint64(e.Time.UnixNano()))
-	b = append(binary.AppendUvarint(b, uint64(len(e.ID))), e.ID...)
-	b = append(binary.AppendUvarint(b, uint64(len(e.Name))), e.Name...)
+	if e.Queue == "" {
+		b = append(b, forAll)
+	} else {
+		b = append(b, forOne)
+	}
+	for _, s := range []string{e.ID, e.Name, e.Key, e.Queue} {
+		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
+	}
 	b = append(binary.AppendUvarint(b, uint64(len(e.Args))), e.Args...)
 	b = binary.AppendUvarint(b, uint64(len(e.Attachments)))
 	for _, a := range e.Attachments {
@@ -65,6 +75,7 @@ func (d *decoder) event(v []byte) (*queue.Event, error) {
 		d.name = string(name)
 	}
 	e.Name = d.name
+	e.Key, e.Queue = string(field()), string(field())
 	rest = slices.Clone(rest)
 	if args := field(); len(args) > 0 {
 		e.Args = args
