@@ -135,7 +135,7 @@ func (n *Namespace) record(cause *Socket, e emission, targets func() []*Socket) 
 	}
 	wait := e.targets
 	if cause != nil && cause.ns == n && cause.session != nil && !slices.Contains(wait, cause) {
-		cause.enqueue(entry{outgoing: out, hidden: true}, true)
+		cause.enqueue(entry{outgoing: out, hidden: true, event: true}, true)
 		wait = append(slices.Clip(wait), cause)
 	}
 	n.srv.config.Recovery.Journal.Append(keys, b, func(position uint64) {

@@ -46,7 +46,8 @@ type outgoing struct {
 type entry struct {
 	*outgoing
 	size     int
-	hidden   bool   // for another socket: only the order counts
+	hidden   bool   // not for this socket: only the order counts
+	event    bool   // hidden: it is an event, and all events of the namespace before it are stored when it is
 	volatile bool   // dropped when it can't go out at its turn
 	kept     uint64 // hash of the offset of an event that a queue keeps; 0 for all others
 	then     func() // called at its turn; must not block
@@ -93,6 +94,10 @@ func (o *outbox) push(e entry, always bool, maxBytes, maxPackets int) (queued, f
 			o.keepLocked(e.kept)
 		}
 		return false, false
+	}
+	if last := len(o.entries) - 1; last >= 0 && e.event && o.entries[last].event {
+		o.entries[last] = e
+		return true, false
 	}
 	if len(o.entries) > 0 && (o.bytes+e.size > maxBytes || len(o.entries) >= maxPackets) {
 		return true, true

@@ -33,6 +33,7 @@ type options struct {
 	json      bool
 	recovery  bool
 	profile   string
+	dir       string // where holdpost stores what recovery needs
 }
 
 func parseOptions(args []string, stderr io.Writer) (options, error) {
@@ -147,10 +148,28 @@ func measure(ctx context.Context, o options, progress io.Writer) (*report, error
 
 // one measures one scenario on one fresh process.
 func one(ctx context.Context, s scenario, b *build, o options) (figures, error) {
+	o.recovery = o.recovery || s.recover
+	if o.recovery && b.name == "holdpost" {
+		var err error
+		if o.dir, err = os.MkdirTemp("", "holdpost-bench-store-"); err != nil {
+			return nil, err
+		}
+		defer os.RemoveAll(o.dir)
+	}
 	p, err := b.start(ctx, s.name, o)
 	if err != nil {
 		return nil, err
 	}
-	m, err := s.run(&trial{peer: p, quick: o.quick})
-	return m, errors.Join(err, p.stop())
+	t := &trial{peer: p, quick: o.quick}
+	if o.dir != "" {
+		t.restart = func() error {
+			if err := t.peer.kill(); err != nil {
+				return err
+			}
+			t.peer, err = b.start(ctx, s.name, o)
+			return err
+		}
+	}
+	m, err := s.run(t)
+	return m, errors.Join(err, t.peer.stop())
 }

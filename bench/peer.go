@@ -108,6 +108,9 @@ func (b *build) start(ctx context.Context, scenario string, o options) (*peer, e
 	if o.recovery {
 		args = append(args, "-recovery")
 	}
+	if o.dir != "" {
+		args = append(args, "-dir", o.dir)
+	}
 	if o.profile != "" && b.name == "holdpost" {
 		args = append(args, "-cpuprofile", filepath.Join(o.profile, scenario+".prof"))
 	}
@@ -173,6 +176,12 @@ func (p *peer) stop() error {
 		return err
 	}
 	return nil
+}
+
+// kill ends the process as kill -9 does.
+func (p *peer) kill() error {
+	p.cmd.Process.Kill()
+	return p.stop()
 }
 
 // collected has the server collect its garbage, and reads its memory afterwards.

@@ -28,12 +28,15 @@ type scenario struct {
 	metrics []metric
 	run     func(t *trial) (figures, error)
 	onCall  bool // run only when named
+	recover bool // with recovery on
 }
 
 // trial is one run on one fresh process.
 type trial struct {
 	peer  *peer
 	quick bool
+	// restart kills the server and starts another one on what it stored. nil if it stores nothing.
+	restart func() error
 }
 
 // pick returns the size of the full run or that of the quick one.
@@ -66,6 +69,11 @@ var scenarios = []scenario{
 	{name: "emit8", run: emit(8), metrics: emitMetrics(8, 0.3)},
 	{name: "bcast1", run: broadcast(1), metrics: broadcastMetrics("one at a time", 0.6)},
 	{name: "bcast8", run: broadcast(8), metrics: broadcastMetrics("bursts of 8", 0)},
+	{name: "recover", run: recoverAll, onCall: true, recover: true, metrics: []metric{
+		{"time", "10,000 clients with 50 missed events each, all recovered after", "ms", target{}},
+		{"cpu", "CPU per client recovered", "µs", target{}},
+		{"peak", "peak resident memory while they are", "B", target{}},
+	}},
 	{name: "polling", run: polling, metrics: []metric{
 		{"cpu", "emit + ack over long-polling, per message", "µs", target{}},
 		{"rate", "messages", "1/s", target{}},

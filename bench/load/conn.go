@@ -25,6 +25,8 @@ type Conn struct {
 	Index int // in Loop.Conns
 	// Data is the scenario's own.
 	Data any
+	// Reply is the payload of the CONNECT reply.
+	Reply []byte
 
 	l     *Loop
 	fd    int
@@ -155,14 +157,18 @@ func (c *Conn) text(b []byte) error {
 	switch {
 	case b[0] == '2': // Engine.IO v4, heartbeat: the server pings
 		return c.Send([]byte("3"))
-	case b[0] == '4' && c.state == joined:
-		c.l.OnText(c, b[1:])
 	case b[0] == '0' && c.state == opening:
 		c.state = joining
-		return c.Send([]byte("40"))
+		if c.l.Auth == nil {
+			return c.Send([]byte("40"))
+		}
+		return c.Send(append([]byte("40"), c.l.Auth(c.Index)...))
 	case bytes.HasPrefix(b, []byte(`40{"sid":`)) && c.state == joining:
 		c.state = joined
+		c.Reply = bytes.Clone(b[2:])
 		c.l.ready++
+	case b[0] == '4' && (c.state == joined || c.state == joining): // what a recovered socket missed comes before the reply
+		c.l.OnText(c, b[1:])
 	default:
 		return fmt.Errorf("unexpected packet: %q", b)
 	}

@@ -17,6 +17,8 @@ type Loop struct {
 	host    string
 	request []byte
 
+	// Auth returns the payload of a connection's CONNECT; nil: there is none.
+	Auth func(index int) string
 	// OnText is handed each Socket.IO packet, without the Engine.IO digit. The bytes are valid until it returns.
 	OnText func(c *Conn, packet []byte)
 	// Now is the time at which the bytes being handled were found.

@@ -102,3 +102,18 @@ func parseSmaps(b []byte) (Memory, error) {
 	}
 	return m, nil
 }
+
+// ReadPeak reads the most memory that a process has held, in bytes: VmHWM of /proc/PID/status.
+func ReadPeak(pid int) (int64, error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return 0, err
+	}
+	for line := range bytes.Lines(b) {
+		if f := bytes.Fields(line); len(f) == 3 && string(f[0]) == "VmHWM:" {
+			n, err := strconv.ParseInt(string(f[1]), 10, 50)
+			return n << 10, err
+		}
+	}
+	return 0, fmt.Errorf("no VmHWM in /proc/%d/status", pid)
+}

@@ -48,6 +48,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	f.SetOutput(stderr)
 	addr := f.String("addr", "127.0.0.1:0", "`host:port` to listen on")
 	recovery := f.Bool("recovery", false, "switch connection state recovery on")
+	dir := f.String("dir", "", "`directory` of what recovery stores (default a new one, removed at the end)")
 	msgpack := f.Bool("msgpack", false, "use the msgpack codec")
 	cpu := f.String("cpuprofile", "", "write a CPU profile to this `file`")
 	mem := f.String("memprofile", "", "write a heap profile to this `file` after the last collection")
@@ -68,7 +69,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "target:", usage)
 		return 2
 	}
-	if err := serve(ctx, options{*addr, *cpu, *mem, *recovery}, stdout, stderr); err != nil {
+	if err := serve(ctx, options{*addr, *cpu, *mem, *recovery, *dir}, stdout, stderr); err != nil {
 		fmt.Fprintln(stderr, "target:", err)
 		return 1
 	}
@@ -78,6 +79,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 type options struct {
 	addr, cpu, mem string
 	recovery       bool
+	dir            string
 }
 
 func serve(ctx context.Context, o options, stdout, stderr io.Writer) error {
@@ -100,7 +102,7 @@ func serve(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	config := holdpost.Config{Logger: log}
 	if o.recovery {
-		journal, closeJournal, err := openJournal(ctx, log)
+		journal, closeJournal, err := openJournal(ctx, o.dir, log)
 		if err != nil {
 			return err
 		}
@@ -141,22 +143,25 @@ func serve(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	return errors.Join(err, web.Close())
 }
 
-// openJournal makes a store for recovery in a directory that goes with the process.
-func openJournal(ctx context.Context, log *slog.Logger) (_ *delivery.Journal, closeAll func(), err error) {
-	dir, err := os.MkdirTemp("", "holdpost-target-")
-	if err != nil {
-		return nil, nil, err
+// openJournal opens a store for recovery, or makes one. Without a directory it gets one that goes with the process.
+func openJournal(ctx context.Context, dir string, log *slog.Logger) (_ *delivery.Journal, closeAll func(), err error) {
+	remove := func() {}
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "holdpost-target-"); err != nil {
+			return nil, nil, err
+		}
+		remove = func() { os.RemoveAll(dir) }
 	}
 	store, err := local.Open(ctx, local.Config{Engine: embedded.Config{Dir: dir, Level: embedded.LevelMemory, Logger: log}})
 	if err != nil {
-		os.RemoveAll(dir)
+		remove()
 		return nil, nil, err
 	}
 	journal := delivery.NewJournal(store.Broker, log)
 	return journal, func() {
 		store.Close()
 		journal.Close()
-		os.RemoveAll(dir)
+		remove()
 	}, nil
 }
 
