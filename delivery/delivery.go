@@ -2,6 +2,8 @@ package delivery
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 
@@ -103,6 +105,22 @@ func (d *Delivery) prepare(e *queue.Event, withOffset bool) (*holdpost.Prepared,
 		cache.Store(&encodedEvent{e, p})
 	}
 	return p, err
+}
+
+// Deliverable returns nil for an event that can be handed to sockets, else a [queue.Error] with code invalid_event or
+// invalid_args: Socket.IO reserves some names, and arguments are bounded in depth and number. Whoever publishes for sockets
+// asks first, because an event that is stored already can only be told as a gap. args is a JSON array, or empty.
+func Deliverable(event string, args json.RawMessage) error {
+	if _, err := holdpost.Prepare(event); err != nil {
+		return &queue.Error{Code: "invalid_event", Detail: fmt.Sprintf("event name %q is reserved by Socket.IO", event)}
+	}
+	if len(args) == 0 {
+		return nil
+	}
+	if _, err := holdpost.NewArgs(args, nil); err != nil {
+		return &queue.Error{Code: "invalid_args", Detail: err.Error()}
+	}
+	return nil
 }
 
 func eventArgs(e *queue.Event) (holdpost.Args, error) {

@@ -221,8 +221,12 @@ func (d *Delivery) publish(ctx context.Context, _ *holdpost.Socket, args holdpos
 		}
 		array = append(array, rest.Raw(i)...)
 	}
+	array = append(array, ']')
+	if err := Deliverable(event, array); err != nil {
+		return nil, err
+	}
 	p, err := d.config.Broker.Publish(ctx, queue.Message{
-		Topic: o.Topic, ID: o.ID, Event: event, Args: append(array, ']'), Attachments: rest.Attachments(),
+		Topic: o.Topic, ID: o.ID, Event: event, Args: array, Attachments: rest.Attachments(),
 	})
 	if err != nil {
 		return nil, err

@@ -61,6 +61,7 @@ func TestBadOperations(t *testing.T) {
 		{"invalid_argument", "publish", []any{"t"}},
 		{"invalid_topic", "publish", []any{"", "e"}},
 		{"invalid_event", "publish", []any{"t", ""}},
+		{"invalid_event", "publish", []any{"t", "connect"}},
 		{"invalid_id", "publish", []any{map[string]any{"topic": "t", "id": strings.Repeat("x", 129)}, "e"}},
 		{"invalid_offset", "history", []any{map[string]any{"topic": "t", "from": "!"}}},
 		{"invalid_argument", "history", []any{map[string]any{"topic": "t", "limit": "many"}}},

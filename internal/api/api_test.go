@@ -159,6 +159,8 @@ func TestRefusals(t *testing.T) {
 		{publish(`{"topic":"a\nb","event":"e"}`), 400, "invalid_topic", ""},
 		{publish(`{"topic":"` + strings.Repeat("x", 256) + `","event":"e"}`), 400, "invalid_topic", ""},
 		{publish(`{"topic":"t","event":""}`), 400, "invalid_event", ""},
+		{publish(`{"topic":"t","event":"connect"}`), 400, "invalid_event", "reserved"},
+		{publish(`{"topic":"t","event":"e","args":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}`), 400, "invalid_args", "nest"},
 		{publish(`{"topic":"t","event":"e","id":"` + strings.Repeat("x", 129) + `"}`), 400, "invalid_id", ""},
 		{publish(`{"topic":"t","event":"e","args":["` + strings.Repeat("x", 1_000_000) + `"]}`), 413, "too_large", ""},
 		{publish(`{"topic":"t","event":"e","args":["` + strings.Repeat("x", maxBody) + `"]}`), 413, "too_large", "body"},

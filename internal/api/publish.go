@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"unicode/utf8"
 
+	"github.com/holdpost/holdpost/delivery"
 	"github.com/holdpost/holdpost/queue"
 )
 
@@ -40,6 +41,10 @@ func (a *api) publish(w http.ResponseWriter, r *http.Request) {
 	m, err := decodeMessage(body)
 	if err != nil {
 		fail(w, problem{Status: http.StatusBadRequest, Code: "invalid_request", Detail: err.Error()})
+		return
+	}
+	if err := delivery.Deliverable(m.Event, m.Args); err != nil {
+		a.refuse(w, r, err)
 		return
 	}
 	p, err := a.broker.Publish(r.Context(), m)

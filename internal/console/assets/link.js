@@ -15,7 +15,7 @@ export class Link extends EventTarget {
     this.serverTime = serverTime;
     this.offline = false;
     this.withMeta = true;
-    this.openedAt = 0; // server's clock
+    this.openedAt = Infinity; // server's clock; what comes before the connection is announced was missed
     this.outbox = new Map(); // id → event that is not known to be stored
     this.seen = new Set();
     this.socket = this.#build();
@@ -119,6 +119,7 @@ export class Link extends EventTarget {
   }
 
   #disconnected(reason) {
+    this.openedAt = Infinity;
     if (this.offline || reason === "io client disconnect") return;
     this.#state("reconnecting", { attempt: 0 });
     // The client leaves a connection that the server ended in good order alone; a restart is such an end.
@@ -134,15 +135,17 @@ export class Link extends EventTarget {
     }
   }
 
+  // The last argument of every event is its offset. What an event of the topic has besides is meta; without it only the name
+  // tells it from what is said in the room.
   #event(name, args) {
     const offset = args.at(-1);
     const meta = args.at(-2);
     if (meta !== null && typeof meta === "object" && meta.offset === offset && meta.topic === TOPIC) {
       this.#kept(name, args.slice(0, -2), offset, Date.parse(meta.publishedAt));
+    } else if (name === "chat") {
+      this.#tell("room", { ...describe(args.slice(0, -1)), mine: false });
     } else if (typeof offset === "string" && offset.startsWith("~")) {
       this.#kept(name, args.slice(0, -1), offset, NaN);
-    } else if (name === "chat") {
-      this.#tell("room", { ...describe(args), mine: false });
     }
   }
 
