@@ -60,6 +60,7 @@ func (s *Socket) DeliverWithAck(p *Prepared, flush bool, f func(Args, error)) er
 	if !s.send(flush, p.messagesWithID(s.ns.name, id)...) && s.takeAck(id) {
 		return s.disconnected()
 	}
+	s.ns.tellEmitted(p, s)
 	return nil // when it could not be sent and the ack was taken, the end of the socket has called f
 }
 
@@ -86,6 +87,7 @@ func (s *Socket) EmitWithAck(ctx context.Context, event string, args ...any) (Ar
 	case !s.send(true, p.messagesWithID(s.ns.name, id)...) && s.takeAck(id):
 		return Args{}, s.disconnected()
 	}
+	s.ns.tellEmitted(p, s)
 	select {
 	case a := <-answers:
 		if a.err == nil && emitted != nil {

@@ -93,6 +93,7 @@ func (b Broadcast) ask(cause *Socket, p *Prepared) *answers {
 		for _, s := range targets[i] {
 			a.waiting[s] = emitted
 		}
+		ns.tellEmitted(p, targets[i]...)
 	}
 	return a
 }

@@ -70,13 +70,24 @@ func (b Broadcast) emit(cause *Socket, p *Prepared) {
 		}
 		return
 	case b.ns.srv.config.Recovery == nil:
-	case b.volatile:
-		b.ns.pass(p, b.targets)
-		return
-	default:
-		b.ns.record(cause, b.emission(p, -1), b.targets)
+		b.send(p)
 		return
 	}
+	var sockets []*Socket
+	targets := func() []*Socket {
+		sockets = b.appendTargets(nil)
+		return sockets
+	}
+	if b.volatile {
+		b.ns.pass(p, targets)
+	} else {
+		b.ns.record(cause, b.emission(p, -1), targets)
+	}
+	b.ns.tellEmitted(p, sockets...)
+}
+
+// send emits p without storing it.
+func (b Broadcast) send(p *Prepared) {
 	buf := targetBuffers.Get().(*[]*Socket)
 	targets := b.appendTargets((*buf)[:0])
 	if len(targets) > 0 {
@@ -88,6 +99,7 @@ func (b Broadcast) emit(cause *Socket, p *Prepared) {
 				s.send(true, messages...)
 			}
 		}
+		b.ns.tellEmitted(p, targets...)
 	}
 	clear(targets)
 	*buf = targets[:0]
@@ -105,8 +117,6 @@ func (b Broadcast) namespaces() []*Namespace {
 	}
 	return b.ns.concrete()
 }
-
-func (b Broadcast) targets() []*Socket { return b.appendTargets(nil) }
 
 func (b Broadcast) emission(p *Prepared, id int64) emission {
 	return emission{prepared: p, id: id, rooms: b.rooms, except: b.except, sender: b.sender}

@@ -256,24 +256,77 @@ func TestRoomsAtOnce(t *testing.T) {
 	})
 }
 
-// A volatile event is dropped for who cannot take it now, and only for that one; header and attachments are one.
+// A volatile event is dropped for who cannot take it now: with something before it on its way, or no poll waiting. Header
+// and attachments are one, and events that are not volatile are not touched.
 func TestVolatile(t *testing.T) {
-	bubble(t, holdpost.Config{}, func(t *testing.T, w *world) {
-		taking := w.connect("websocket")
-		query := w.openPolling() // polls only when told to
-
-		w.Request("POST", query, "40")
-		_, reply := w.Request("GET", query, "")
-		if !strings.HasPrefix(reply, "40{") {
-			t.Fatalf("CONNECT is answered %q", reply)
-		}
-		w.main.Volatile().Emit(background, "v", []byte{1})
-		w.main.Emit(background, "e")
-		w.main.Volatile().Emit(background, "v", []byte{2})
-		taking.Want("who takes it gets it", `451-["v",{"_placeholder":true,"num":0}]`, "binary 01", `42["e"]`,
-			`451-["v",{"_placeholder":true,"num":0}]`, "binary 02")
-		if _, got := w.Request("GET", query, ""); got != `42["e"]` {
-			t.Errorf("who did not poll gets %q", got)
-		}
-	})
+	for name, emitters := range map[string]func(w *world, s *holdpost.Socket) (plain, volatile holdpost.Emitter){
+		"socket": func(_ *world, s *holdpost.Socket) (plain, volatile holdpost.Emitter) { return s, s.Volatile() },
+		"namespace": func(w *world, _ *holdpost.Socket) (plain, volatile holdpost.Emitter) {
+			return w.main, w.main.Volatile()
+		},
+	} {
+		t.Run(name+" polling", func(t *testing.T) {
+			bubble(t, holdpost.Config{}, func(t *testing.T, w *world) {
+				s, query := w.deafPolling()
+				plain, volatile := emitters(w, s)
+				polls := make(chan string)
+				poll := func() {
+					w.async(func() {
+						_, body := w.Request("GET", query, "")
+						polls <- body
+					})
+					synctest.Wait()
+				}
+				want := func(what, body string) {
+					t.Helper()
+					if got := <-polls; got != body {
+						t.Errorf("%s: got %q, want %q", what, got, body)
+					}
+				}
+				volatile.Emit(background, "v", 1)
+				poll()
+				volatile.Emit(background, "v", 2)
+				volatile.Emit(background, "v", 3)
+				want("of two in a row the first, and nothing from before the poll", `42["v",2]`)
+				poll()
+				plain.Emit(background, "e")
+				volatile.Emit(background, "v", 4)
+				want("none right behind another", `42["e"]`)
+				volatile.Emit(background, "v", 5)
+				plain.Emit(background, "e", 1)
+				volatile.Emit(background, "v", 6)
+				plain.Emit(background, "e", 2)
+				poll()
+				want("the others are all there", `42["e",1]`+"\x1e"+`42["e",2]`)
+				poll()
+				volatile.Emit(background, "v", []byte{1})
+				want("with all of its parts", `451-["v",{"_placeholder":true,"num":0}]`+"\x1ebAQ==")
+			})
+		})
+		t.Run(name+" websocket", func(t *testing.T) {
+			bubble(t, holdpost.Config{}, func(t *testing.T, w *world) {
+				s, conn := w.deafWebSocket()
+				plain, volatile := emitters(w, s)
+				volatile.Emit(background, "v", []byte{1})
+				volatile.Emit(background, "v", []byte{2})
+				plain.Emit(background, "e")
+				volatile.Emit(background, "v", []byte{3})
+				p := w.NewPeer()
+				p.Read(conn)
+				p.Want("what was first, and what is not volatile", `451-["v",{"_placeholder":true,"num":0}]`, "binary 01", `42["e"]`)
+				synctest.Wait()
+				volatile.Emit(background, "v", []byte{4})
+				p.Want("and one when all of it was taken", `451-["v",{"_placeholder":true,"num":0}]`, "binary 04")
+				conn.Close()
+				p.Close()
+				synctest.Wait()
+				if err := s.Volatile().Emit(background, "v"); !errors.Is(err, s.Err()) || err == nil {
+					t.Errorf("when it is gone: %v", err)
+				}
+				if err := volatile.Emit(background, "connect"); !errors.Is(err, holdpost.ErrInvalidName) {
+					t.Errorf("a reserved name: %v", err)
+				}
+			})
+		})
+	}
 }

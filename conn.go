@@ -246,8 +246,9 @@ func (c *conn) letIn(s *Socket, back *claim) bool {
 	// The reply is queued before broadcasts can reach the socket, and written after: the client finds all that comes
 	// behind it.
 	c.session.Send(false, c.connectReply(s))
-	s.enter()
+	joined := s.enter()
 	c.session.Flush()
+	s.guard("join", func() { s.tellJoined(joined) })
 	return true
 }
 

@@ -12,6 +12,7 @@ import (
 type inbound struct {
 	kind  inboundKind
 	event *inboundEvent
+	left  []roomChange // with its end
 }
 
 type inboundKind uint8
@@ -66,7 +67,7 @@ func (s *Socket) handle(batch []inbound) {
 				s.handleEvent(&item.event.packet, flush)
 			}
 		case inboundDisconnect:
-			s.handleDisconnect()
+			s.handleDisconnect(item.left)
 		}
 	}
 	if !flush {
@@ -88,21 +89,7 @@ func (s *Socket) turnedOut() bool {
 }
 
 func (s *Socket) handleEvent(p *packet.Packet, flush bool) {
-	args := Args{p.Args[1:], p.Attachments}
-	handlers := s.handlersFor(p.Name)
-	var reply []any
-	var err error
-	if len(handlers) == 0 {
-		err = &Error{Code: CodeUnknownEvent, Message: "nobody handles this event"}
-	}
-	for i, h := range handlers {
-		r, e := s.call(*h, p.Name, args)
-		if i == 0 {
-			reply, err = r, e
-		} else if e != nil {
-			s.logUnanswered(p.Name, e)
-		}
-	}
+	reply, err := s.call(p.Name, Args{p.Args[1:], p.Attachments})
 	s.answer(p, reply, err, flush)
 	if errors.Is(err, errPanic) {
 		s.conn.leave(s, ReasonPanic, true)
@@ -112,14 +99,42 @@ func (s *Socket) handleEvent(p *packet.Packet, flush bool) {
 // errPanic stands in for the result of a handler that panicked.
 var errPanic = errors.New("handler panicked")
 
-func (s *Socket) call(h Handler, event string, args Args) (reply []any, err error) {
+func (s *Socket) call(event string, args Args) (reply []any, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			s.logPanic(event, v)
 			reply, err = nil, errPanic
 		}
 	}()
-	return h(s.Context(), s, args)
+	return s.through(s.Context(), s.ns.wrappers(), event, args)
+}
+
+// through runs the handlers of an event inside wrappers.
+func (s *Socket) through(ctx context.Context, wrappers []*Wrapper, event string, args Args) (reply []any, err error) {
+	if len(wrappers) == 0 {
+		return s.dispatch(ctx, event, args)
+	}
+	return (*wrappers[0])(ctx, s, event, args, func(ctx context.Context, _ *Socket, args Args) ([]any, error) {
+		return s.through(ctx, wrappers[1:], event, args)
+	})
+}
+
+// dispatch runs the handlers of an event: the namespace's, whose answer counts, and then the socket's own.
+func (s *Socket) dispatch(ctx context.Context, event string, args Args) (reply []any, err error) {
+	first, more := s.ns.handler(event), s.listenersTo(event)
+	if first == nil {
+		if len(more) == 0 {
+			return nil, &Error{Code: CodeUnknownEvent, Message: "nobody handles this event"}
+		}
+		first, more = more[0], more[1:]
+	}
+	reply, err = (*first)(ctx, s, args)
+	for _, h := range more {
+		if _, err := (*h)(ctx, s, args); err != nil {
+			s.logUnanswered(event, err)
+		}
+	}
+	return reply, err
 }
 
 // answer sends what a handler returned to the client that asked for an ack.
@@ -142,7 +157,8 @@ func (s *Socket) answer(p *packet.Packet, reply []any, err error, flush bool) {
 	}
 }
 
-func (s *Socket) handleDisconnect() {
+func (s *Socket) handleDisconnect(left []roomChange) {
+	s.guard("leave", func() { s.tellLeft(left) })
 	for h := range s.ns.hooked {
 		for _, f := range h.disconnect {
 			s.guard("disconnect", func() { f(s, s.ended.Reason) })

@@ -57,6 +57,6 @@
 //
 // # Limitations
 //
-// Namespaces are made by the program only, not by a pattern. WebTransport, message compression, the msgpack parser,
+// WebTransport, message compression, the msgpack parser,
 // revision 3 of Engine.IO (Socket.IO v2) and connection state recovery are not served.
 package holdpost

@@ -16,9 +16,9 @@ type Key[T any] struct {
 // NewKey returns a new key. Its name is for people and for logs.
 func NewKey[T any](name string) *Key[T] { return &Key[T]{name: name} }
 
-// NewRecoverableKey returns a new key whose values come back with a recovered socket. They are stored as JSON under the key's
-// name, which must be the same in every run of the program and no other key's. A value that encoding/json can't encode panics
-// when it is set; one that it can't decode is not there.
+// NewRecoverableKey returns a new key whose values come back with a recovered socket, and are told by
+// [Broadcast.FetchSockets]. They are stored as JSON under the key's name, which must be the same in every run of the program
+// and no other key's. A value that encoding/json can't encode panics when it is set; one that it can't decode is not there.
 func NewRecoverableKey[T any](name string) *Key[T] { return &Key[T]{name: name, recoverable: true} }
 
 func (k *Key[T]) String() string { return k.name }
@@ -48,6 +48,18 @@ func (k *Key[T]) encode(s *Socket, v T) json.RawMessage {
 		panic(fmt.Sprintf("holdpost: value of key %q: %v", k.name, err))
 	}
 	return raw
+}
+
+// raw returns the key's name and one of its values as they are told to others, nil if they are not.
+func (k *Key[T]) raw(v any) (string, json.RawMessage) {
+	if !k.recoverable {
+		return k.name, nil
+	}
+	raw, err := json.Marshal(v)
+	if err != nil { // which Set has refused, with recovery
+		return k.name, nil
+	}
+	return k.name, raw
 }
 
 func (k *Key[T]) storeLocked(s *Socket, raw json.RawMessage) {

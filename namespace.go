@@ -2,9 +2,7 @@ package holdpost
 
 import (
 	"context"
-	"fmt"
 	"iter"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -41,18 +39,6 @@ type Namespace struct {
 	byID    map[string]*Socket
 }
 
-// hooks is all that a program registered on a namespace. Immutable.
-type hooks struct {
-	gates      []Gate
-	connect    []func(context.Context, *Socket) error
-	disconnect []func(*Socket, Reason)
-	events     map[string]*Handler
-}
-
-// Gate decides whether a socket may join a namespace. It may wait; its context ends with the connection. An error refuses
-// the socket: a [ConnectError] with its message and data, any other with its text.
-type Gate func(ctx context.Context, s *Socket) error
-
 func newNamespace(srv *Server, name string) *Namespace {
 	ns := &Namespace{
 		srv: srv, name: name, rooms: rooms.New[*Socket](), ready: make(chan struct{}), byID: make(map[string]*Socket),
@@ -67,67 +53,6 @@ func newNamespace(srv *Server, name string) *Namespace {
 
 // Name returns the name of the namespace, "/" for the main one; of a parent its pattern, or "" without one.
 func (n *Namespace) Name() string { return n.name }
-
-// Use adds gates. They run one after the other, in the order in which they were added; the first error ends it.
-func (n *Namespace) Use(gates ...Gate) {
-	n.register(func(h *hooks) { h.gates = slices.Concat(h.gates, gates) })
-}
-
-// OnConnection adds a handler that runs when a socket was let in, before its first event. An error is logged and
-// disconnects the socket.
-func (n *Namespace) OnConnection(f func(ctx context.Context, s *Socket) error) {
-	n.register(func(h *hooks) { h.connect = append(slices.Clip(h.connect), f) })
-}
-
-// OnDisconnect adds a handler that runs after the last event of a socket that was let in.
-func (n *Namespace) OnDisconnect(f func(s *Socket, r Reason)) {
-	n.register(func(h *hooks) { h.disconnect = append(slices.Clip(h.disconnect), f) })
-}
-
-// On registers the handler of an event. It panics when the event has one already or its name is reserved.
-func (n *Namespace) On(event string, f Handler) {
-	mustBeHandleable(event)
-	n.register(func(h *hooks) {
-		if h.events[event] != nil {
-			panic(fmt.Sprintf("holdpost: event %q of namespace %q is registered twice", event, n.name))
-		}
-		h.events = maps.Clone(h.events)
-		if h.events == nil {
-			h.events = make(map[string]*Handler)
-		}
-		h.events[event] = &f
-	})
-}
-
-func mustBeHandleable(event string) {
-	if !validEvent(event) {
-		panic(fmt.Sprintf("holdpost: event name %q is reserved", event))
-	}
-}
-
-func (n *Namespace) register(change func(h *hooks)) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	h := *n.hook.Load()
-	change(&h)
-	n.hook.Store(&h)
-}
-
-// hooked yields what was registered on the namespace's parent and on itself.
-func (n *Namespace) hooked(yield func(*hooks) bool) {
-	if n.parent == nil || yield(n.parent.hook.Load()) {
-		yield(n.hook.Load())
-	}
-}
-
-// handler returns the handler of an event: the namespace's own, or its parent's.
-func (n *Namespace) handler(event string) *Handler {
-	h := n.hook.Load().events[event]
-	if h == nil && n.parent != nil {
-		h = n.parent.hook.Load().events[event]
-	}
-	return h
-}
 
 // Socket returns the connected socket with this id on this node.
 func (n *Namespace) Socket(id string) (*Socket, bool) {
@@ -193,9 +118,10 @@ func (n *Namespace) add(s *Socket) {
 	n.byID[s.id] = s
 }
 
-func (n *Namespace) remove(s *Socket, rooms []string) {
+// remove takes a socket out of the namespace, and returns the rooms that it has left, for the hooks.
+func (n *Namespace) remove(s *Socket, rooms []string) (left []roomChange) {
 	for _, room := range rooms {
-		n.rooms.Leave(room, s)
+		left = append(left, roomChange{room, n.rooms.Leave(room, s)})
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -205,6 +131,7 @@ func (n *Namespace) remove(s *Socket, rooms []string) {
 	n.sockets[last] = nil
 	n.sockets = n.sockets[:last]
 	delete(n.byID, s.id)
+	return left
 }
 
 func (n *Namespace) appendSockets(dst []*Socket) []*Socket {

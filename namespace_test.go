@@ -44,6 +44,9 @@ func TestHandshake(t *testing.T) {
 		if len(h.Header) != 1 || h.Header.Get("X-App") != "one" {
 			t.Errorf("header %v", h.Header)
 		}
+		if !strings.HasPrefix(h.URL, "/socket.io/?") || !strings.Contains(h.URL, "room=a&room=b&x=%20y") {
+			t.Errorf("URL %q", h.URL)
+		}
 		if h.Secure || h.Address == "" || time.Since(h.Time) > time.Second {
 			t.Errorf("secure %v, address %q, time %v", h.Secure, h.Address, h.Time)
 		}

@@ -399,6 +399,7 @@ func TestRecoveryWhere(t *testing.T) {
 		}, []string{"e 1"}},
 		{"a volatile event without arguments came last", func(st *stage, v *visitor) {
 			st.emit(st.main, "e", 1)
+			v.listen() // or it is dropped
 			st.emit(st.main.Volatile(), "v")
 			v.want("live", "e 1", "v")
 			v.drop()
@@ -406,6 +407,7 @@ func TestRecoveryWhere(t *testing.T) {
 		}, []string{"e 2"}},
 		{"a volatile event that ends in a string came last", func(st *stage, v *visitor) {
 			st.emit(st.main, "e", 1)
+			v.listen()
 			st.emit(st.main.Volatile(), "v", "text")
 			v.want("live", "e 1", "v text")
 			v.drop()

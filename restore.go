@@ -132,12 +132,13 @@ func (s *Socket) join(c *claim) bool {
 	for _, messages := range extra {
 		s.enqueue(entry{outgoing: sentAsIs(messages)}, true)
 	}
-	s.enterLocked()
+	joined := s.enterLocked()
 	v.saving = true
 	n.journal.mu.Unlock()
 	s.mu.Unlock()
 	n.srv.saver.push(s)
 	n.srv.saver.watch(n.srv)
+	s.guard("join", func() { s.tellJoined(joined) })
 
 	if back != nil {
 		now.wait()

@@ -3,6 +3,7 @@ package holdpost_test
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,25 +17,43 @@ import (
 // deaf joins the main namespace and takes nothing from then on.
 func (w *world) deaf(transport string) *holdpost.Socket {
 	w.t.Helper()
-	var reply string
 	if transport == peertest.Polling {
-		query := w.openPolling()
-		w.Request("POST", query, "40")
-		_, reply = w.Request("GET", query, "")
-	} else {
-		conn := w.DialWebSocket("EIO=4&transport=websocket")
-		w.t.Cleanup(func() { conn.Close() })
-		go conn.Write(frame.AppendMasked(nil, frame.Text, true, [4]byte{}, []byte("40")))
-		for b := make([]byte, 1); !strings.HasSuffix(reply, `"}`); reply += string(b) {
-			if _, err := conn.Read(b); err != nil {
-				w.t.Fatal(err)
-			}
-		}
-		reply = reply[strings.LastIndex(reply, "40{"):]
+		s, _ := w.deafPolling()
+		return s
 	}
-	id := strings.TrimSuffix(strings.TrimPrefix(reply, `40{"sid":"`), `"}`)
+	s, _ := w.deafWebSocket()
+	return s
+}
+
+// deafPolling joins and does not poll. It returns the query of the client's requests.
+func (w *world) deafPolling() (*holdpost.Socket, string) {
+	w.t.Helper()
+	query := w.openPolling()
+	w.Request("POST", query, "40")
+	_, reply := w.Request("GET", query, "")
+	return w.socketOf(reply), query
+}
+
+// deafWebSocket joins and does not read.
+func (w *world) deafWebSocket() (*holdpost.Socket, net.Conn) {
+	w.t.Helper()
+	conn := w.DialWebSocket("EIO=4&transport=websocket")
+	w.t.Cleanup(func() { conn.Close() })
+	go conn.Write(frame.AppendMasked(nil, frame.Text, true, [4]byte{}, []byte("40")))
+	reply := ""
+	for b := make([]byte, 1); !strings.HasSuffix(reply, `"}`); reply += string(b) {
+		if _, err := conn.Read(b); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	return w.socketOf(reply[strings.LastIndex(reply, "40{"):]), conn
+}
+
+// socketOf returns the socket that a CONNECT was answered with.
+func (w *world) socketOf(reply string) *holdpost.Socket {
+	w.t.Helper()
 	synctest.Wait()
-	s, ok := w.main.Socket(id)
+	s, ok := w.main.Socket(strings.TrimSuffix(strings.TrimPrefix(reply, `40{"sid":"`), `"}`))
 	if !ok {
 		w.t.Fatalf("CONNECT is answered %q", reply)
 	}

@@ -65,6 +65,7 @@ func (s *Socket) Namespace() *Namespace { return s.ns }
 // Handshake is what is known of the request that opened a connection, and of the CONNECT that opened the socket.
 type Handshake struct {
 	Header  http.Header     // those of Config.KeepHeaders
+	URL     string          // of the request: its path and query
 	Query   url.Values      // of the request
 	Auth    json.RawMessage // of the CONNECT packet: an object, or nil
 	Address string          // the TCP peer, host:port
@@ -76,7 +77,7 @@ type Handshake struct {
 func (s *Socket) Handshake() Handshake {
 	e := s.conn.session
 	return Handshake{
-		Header: e.Header(), Query: e.Query(), Auth: s.auth, Address: e.RemoteAddr(), Secure: e.Secure(), Time: e.Opened(),
+		Header: e.Header(), URL: e.URL(), Query: e.Query(), Auth: s.auth, Address: e.RemoteAddr(), Secure: e.Secure(), Time: e.Opened(),
 	}
 }
 
@@ -124,10 +125,16 @@ func (s *Socket) Join(rooms ...string) error {
 			return fmt.Errorf("join %q: %w", room, ErrInvalidName)
 		}
 	}
+	joined, err := s.addRooms(rooms)
+	s.tellJoined(joined)
+	return err
+}
+
+func (s *Socket) addRooms(rooms []string) (joined []roomChange, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended != nil {
-		return nil
+		return nil, nil
 	}
 	was := len(s.rooms)
 	for _, room := range rooms {
@@ -137,41 +144,43 @@ func (s *Socket) Join(rooms ...string) error {
 	}
 	if len(s.rooms) > s.conn.srv.config.MaxRooms {
 		s.rooms = slices.Delete(s.rooms, was, len(s.rooms))
-		return fmt.Errorf("join: %w", ErrTooMany)
+		return nil, fmt.Errorf("join: %w", ErrTooMany)
 	}
 	if s.phase.Load() == phaseIn {
 		for _, room := range s.rooms[was:] {
 			s.joinLocked()
-			s.ns.rooms.Join(room, s)
+			joined = append(joined, roomChange{room, s.ns.rooms.Join(room, s)})
 		}
 	}
 	if len(s.rooms) > was {
 		s.changedLocked(true)
 	}
-	return nil
+	return joined, nil
 }
 
 // Leave takes the socket out of rooms. Rooms that it is not in are ignored.
-func (s *Socket) Leave(rooms ...string) {
+func (s *Socket) Leave(rooms ...string) { s.tellLeft(s.dropRooms(rooms)) }
+
+func (s *Socket) dropRooms(rooms []string) (left []roomChange) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended != nil {
-		return
+		return nil
 	}
-	left := false
+	was := len(s.rooms)
 	for _, room := range rooms {
 		if i := slices.Index(s.rooms, room); i >= 0 {
 			if s.phase.Load() == phaseIn {
-				s.ns.rooms.Leave(room, s)
+				left = append(left, roomChange{room, s.ns.rooms.Leave(room, s)})
 			}
 			s.leaveLocked(i)
 			s.rooms = slices.Delete(s.rooms, i, i+1)
-			left = true
 		}
 	}
-	if left {
+	if len(s.rooms) < was {
 		s.changedLocked(true)
 	}
+	return left
 }
 
 // Rooms yields the rooms that the socket is in, without the one of its own id. In a disconnect handler they are those
@@ -192,11 +201,34 @@ func (s *Socket) Emit(ctx context.Context, event string, args ...any) error {
 	}
 	if s.recorded() {
 		s.ns.record(socketOf(ctx), emission{prepared: p, id: -1, rooms: []string{s.id}}, s.alone)
-		return nil
-	}
-	if !s.send(true, p.messages(s.ns.name)...) {
+	} else if !s.send(true, p.messages(s.ns.name)...) {
 		return s.disconnected()
 	}
+	s.ns.tellEmitted(p, s)
+	return nil
+}
+
+// Volatile returns an emitter to this socket of events that it may miss: one that its transport cannot take right now is
+// dropped. It cannot as long as something emitted before waits to be taken, and while a client that polls does not.
+func (s *Socket) Volatile() Emitter { return volatileSocket{s} }
+
+type volatileSocket struct{ s *Socket }
+
+func (v volatileSocket) Emit(_ context.Context, event string, args ...any) error {
+	p, err := Prepare(event, args...)
+	if err != nil {
+		return err
+	}
+	s := v.s
+	if s.phase.Load() == phaseEnded {
+		return s.disconnected()
+	}
+	if s.recorded() {
+		s.ns.pass(p, s.alone)
+	} else {
+		s.sendVolatile(p.messages(s.ns.name)...)
+	}
+	s.ns.tellEmitted(p, s)
 	return nil
 }
 
@@ -216,6 +248,7 @@ func (s *Socket) Deliver(p *Prepared, flush bool) error {
 	if !s.sendEntry(flush, kept, p.messages(s.ns.name)...) {
 		return s.disconnected()
 	}
+	s.ns.tellEmitted(p, s)
 	return nil
 }
 
@@ -281,27 +314,16 @@ func (s *Socket) On(event string, h Handler) (stop func()) {
 	}
 }
 
-// handlersFor returns the handlers of an event in the order in which they run.
-func (s *Socket) handlersFor(event string) []*Handler {
-	h := s.ns.handler(event)
+// listenersTo returns the socket's own handlers of an event.
+func (s *Socket) listenersTo(event string) (handlers []*Handler) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.listeners) == 0 {
-		if h == nil {
-			return nil
-		}
-		return []*Handler{h}
-	}
-	var all []*Handler
-	if h != nil {
-		all = append(all, h)
-	}
 	for _, l := range s.listeners {
 		if l.event == event {
-			all = append(all, l.h)
+			handlers = append(handlers, l.h)
 		}
 	}
-	return all
+	return handlers
 }
 
 // Disconnect ends the socket; with closeConn its whole connection and so the client's other namespaces too. The client
@@ -341,8 +363,9 @@ func (s *Socket) close(why *DisconnectError) {
 	s.closeLocked()
 	s.mu.Unlock()
 
+	var left []roomChange
 	if was == phaseIn {
-		ns.remove(s, rooms)
+		left = ns.remove(s, rooms)
 	}
 	if cancel != nil {
 		cancel(why)
@@ -351,7 +374,7 @@ func (s *Socket) close(why *DisconnectError) {
 		f(Args{}, why)
 	}
 	if was != phaseGate { // nobody has heard of a socket that was not let in
-		s.push(inbound{kind: inboundDisconnect})
+		s.push(inbound{kind: inboundDisconnect, left: left})
 	} else {
 		ns.release()
 	}
@@ -369,19 +392,22 @@ func (s *Socket) letIn() bool {
 	return true
 }
 
-// enter puts the socket into its namespace: broadcasts reach it from now on.
-func (s *Socket) enter() {
+// enter puts the socket into its namespace: broadcasts reach it from now on. It returns the rooms that it is in with that,
+// for the hooks.
+func (s *Socket) enter() []roomChange {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended == nil {
-		s.enterLocked()
+	if s.ended != nil {
+		return nil
 	}
+	return s.enterLocked()
 }
 
-func (s *Socket) enterLocked() {
+func (s *Socket) enterLocked() (joined []roomChange) {
 	s.ns.add(s)
 	for _, room := range s.rooms {
-		s.ns.rooms.Join(room, s)
+		joined = append(joined, roomChange{room, s.ns.rooms.Join(room, s)})
 	}
 	s.phase.Store(phaseIn)
+	return joined
 }

@@ -93,8 +93,7 @@ const (
 	frameTimeout   = 30 * time.Second // for a message to be complete once it was begun
 	confirmEvery   = time.Second      // between pings for Confirm
 	corkTimeout    = 2 * time.Millisecond
-	maxVolatile    = 64 << 10 // bytes that a volatile message may stand behind
-	maxTurns       = 16       // batches that a sender writes for others before a goroutine takes over
+	maxTurns       = 16 // batches that a sender writes for others before a goroutine takes over
 )
 
 func (c Config) withDefaults() Config {

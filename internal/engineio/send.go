@@ -41,11 +41,11 @@ func (s *Session) Send(flush bool, messages ...*Message) bool {
 	return true
 }
 
-// SendVolatile sends the messages if they can go out now, and else drops them and reports false: while the peer takes no
-// more, and when no poll is waiting.
+// SendVolatile sends the messages if the transport can take them now, and else drops them and reports false: as long as
+// something that was sent before is still queued or being written, and while no poll is waiting.
 func (s *Session) SendVolatile(messages ...*Message) bool {
 	s.mu.Lock()
-	if s.state() != stateOpen || s.ws == nil && s.poll == nil || s.bytes > maxVolatile || s.stuckLocked() {
+	if s.state() != stateOpen || s.ws == nil && s.poll == nil || s.bytes > 0 {
 		s.mu.Unlock()
 		return false
 	}
