@@ -1,5 +1,5 @@
 // Package conformance tests the binary with clients that others wrote: the official Socket.IO client from npm over every
-// transport, and headless Chromium on the playground. It has no code of its own.
+// transport, and headless Chromium on the playground; and the library with that client. It has no code of its own.
 //
 // The Go test builds the binary, starts it on a data directory of its own, and runs the scripts in js with Node. A script
 // reports one line of JSON for each of its cases, and asks the Go test to kill and start the server. It needs make, Node,

@@ -152,6 +152,9 @@ func (s *server) stop() error {
 }
 
 func (s *server) do(action string) error {
+	if s == nil {
+		return errors.New("there is no process to " + action)
+	}
 	switch action {
 	case "kill":
 		return s.kill()
