@@ -24,6 +24,13 @@ func NewArgs(array json.RawMessage, attachments [][]byte) (Args, error) {
 	return Args{raw, attachments}, nil
 }
 
+// ArgsOf returns Args of values, encoded as [Socket.Emit] does it. A value of type Args stands for all of its elements. The
+// error is what encoding/json says.
+func ArgsOf(values ...any) (Args, error) {
+	raw, attachments, err := marshalArgs(values)
+	return Args{raw, attachments}, err
+}
+
 // Len returns the number of arguments.
 func (a Args) Len() int { return len(a.raw) }
 

@@ -35,6 +35,13 @@ func (e Event[T]) Emit(ctx context.Context, to Emitter, v T) error {
 	return to.Emit(ctx, string(e), v)
 }
 
+// Decode decodes the event's arguments. The error is an [Error], with code invalid_argument unless T says otherwise.
+func (e Event[T]) Decode(args Args) (T, error) {
+	var v T
+	err := decode(args, &v)
+	return v, err
+}
+
 // Call is the name of an event that is answered, together with the types of its argument and of its answer.
 type Call[Req, Resp any] string
 
@@ -56,12 +63,15 @@ func (c Call[Req, Resp]) Do(ctx context.Context, to AckEmitter, req Req) (Resp, 
 	return resp, err
 }
 
+// Decode decodes the call's arguments, as [Event.Decode] does those of an event.
+func (c Call[Req, Resp]) Decode(args Args) (Req, error) { return Event[Req](c).Decode(args) }
+
 // On registers a handler for a typed event on a namespace. It panics where [Namespace.On] does. Arguments that do not
 // decode are answered with code invalid_argument.
 func On[T any](ns *Namespace, e Event[T], h func(ctx context.Context, s *Socket, v T) error) {
 	ns.On(string(e), func(ctx context.Context, s *Socket, args Args) ([]any, error) {
-		var v T
-		if err := decode(args, &v); err != nil {
+		v, err := e.Decode(args)
+		if err != nil {
 			return nil, err
 		}
 		return nil, h(ctx, s, v)
@@ -71,8 +81,8 @@ func On[T any](ns *Namespace, e Event[T], h func(ctx context.Context, s *Socket,
 // Handle registers a handler that answers a typed call. It panics where [Namespace.On] does.
 func Handle[Req, Resp any](ns *Namespace, c Call[Req, Resp], h func(ctx context.Context, s *Socket, req Req) (Resp, error)) {
 	ns.On(string(c), func(ctx context.Context, s *Socket, args Args) ([]any, error) {
-		var req Req
-		if err := decode(args, &req); err != nil {
+		req, err := c.Decode(args)
+		if err != nil {
 			return nil, err
 		}
 		resp, err := h(ctx, s, req)

@@ -288,7 +288,7 @@ func (r *reader) name(i, end int, p *Packet) bool {
 		r.fail(i, "event name too long")
 		return false
 	}
-	if reserved(p.Name) {
+	if Reserved(p.Name) {
 		r.fail(i, "event name is reserved")
 		return false
 	}

@@ -74,8 +74,8 @@ func IsAck(b []byte) bool {
 	return len(b) > 0 && (b[0] == '0'+byte(Ack) || b[0] == '0'+byte(BinaryAck))
 }
 
-// reserved names an event cannot have: the official clients and servers emit them locally.
-func reserved(name string) bool {
+// Reserved tells whether an event cannot have the name: the official clients and servers emit it locally.
+func Reserved(name string) bool {
 	switch name {
 	case "connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener":
 		return true
