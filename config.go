@@ -1,8 +1,12 @@
 package holdpost
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/holdpost/holdpost/internal/engineio"
@@ -41,6 +45,10 @@ type Config struct {
 	// Recovery switches connection state recovery on. nil: off.
 	Recovery *Recovery
 
+	// ClientFiles holds the official client's bundles to be served below Path: socket.io.js, socket.io.min.js,
+	// socket.io.esm.min.js, socket.io.msgpack.min.js and the .map of each. Those that are missing are not found. nil: none.
+	ClientFiles fs.FS
+
 	// MaxPayload bounds what a client may send at once, in bytes: a POST body, a WebSocket message. Default 1,000,000.
 	MaxPayload int
 	// MaxAttachments bounds the binary values of one event. Default 10.
@@ -74,6 +82,56 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// Validate returns what is wrong with c, all at once: an origin that no page can have, an unknown transport, a limit below
+// zero. nil means a Config that [NewServer] takes; a nil c is one.
+func (c *Config) Validate() error {
+	if c == nil {
+		return nil
+	}
+	var errs []error
+	wrong := func(field, format string, a ...any) {
+		errs = append(errs, fmt.Errorf("config: "+field+": "+format, a...))
+	}
+	if c.Path != "" && !strings.HasPrefix(c.Path, "/") {
+		wrong("Path", "%q does not begin with a slash", c.Path)
+	}
+	for _, t := range c.Transports {
+		if t != engineio.Polling && t != engineio.WebSocket {
+			wrong("Transports", "%q is unknown; there are %q and %q", t, engineio.Polling, engineio.WebSocket)
+		}
+	}
+	for _, o := range c.Origins {
+		switch _, ok := parseOriginPattern(o); {
+		case o == "*" && len(c.Origins) > 1:
+			wrong("Origins", "\"*\" lets everybody in, so it stands alone")
+		case o != "*" && !ok:
+			wrong("Origins", "%q is not like https://example.com, https://*.example.com or http://localhost:*", o)
+		}
+	}
+	if c.Recovery != nil && c.Recovery.Journal == nil {
+		wrong("Recovery", "no journal")
+	}
+	limits := []struct {
+		field string
+		value int64
+	}{
+		{"MaxPayload", int64(c.MaxPayload)}, {"MaxAttachments", int64(c.MaxAttachments)}, {"MaxNameBytes", int64(c.MaxNameBytes)},
+		{"MaxAuthBytes", int64(c.MaxAuthBytes)}, {"MaxDepth", int64(c.MaxDepth)}, {"MaxValues", int64(c.MaxValues)},
+		{"MaxNamespaces", int64(c.MaxNamespaces)}, {"MaxDynamicNamespaces", int64(c.MaxDynamicNamespaces)},
+		{"MaxRooms", int64(c.MaxRooms)}, {"MaxPendingAcks", int64(c.MaxPendingAcks)},
+		{"MaxInboundEvents", int64(c.MaxInboundEvents)}, {"MaxInboundBytes", int64(c.MaxInboundBytes)},
+		{"QueueBytes", int64(c.QueueBytes)}, {"QueuePackets", int64(c.QueuePackets)},
+		{"PingTimeout", int64(c.PingTimeout)}, {"UpgradeTimeout", int64(c.UpgradeTimeout)},
+		{"WriteTimeout", int64(c.WriteTimeout)}, {"AttachmentTimeout", int64(c.AttachmentTimeout)},
+	}
+	for _, l := range limits {
+		if l.value < 0 {
+			wrong(l.field, "below zero")
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // withDefaults returns a copy of c, or of the zero Config, in which every field has its effective value.
 func (c *Config) withDefaults() Config {
 	var v Config
@@ -81,6 +139,9 @@ func (c *Config) withDefaults() Config {
 		v = *c
 	}
 	orDefault(&v.Path, "/socket.io/")
+	if !strings.HasSuffix(v.Path, "/") {
+		v.Path += "/"
+	}
 	orDefault(&v.ConnectTimeout, 45*time.Second)
 	orDefault(&v.MaxAttachments, packet.DefaultLimits.Attachments)
 	orDefault(&v.MaxNameBytes, packet.DefaultLimits.Name)

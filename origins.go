@@ -25,15 +25,17 @@ func newOriginList(origins []string) *originList {
 			l.any = true
 			continue
 		}
-		l.allowed = append(l.allowed, parseOriginPattern(o))
+		if p, ok := parseOriginPattern(o); ok {
+			l.allowed = append(l.allowed, p)
+		}
 	}
 	return l
 }
 
-func parseOriginPattern(o string) originPattern {
-	var p originPattern
+// parseOriginPattern reports whether o is a pattern that an origin can match.
+func parseOriginPattern(o string) (p originPattern, ok bool) {
 	var rest string
-	p.scheme, rest, _ = strings.Cut(lowerASCII(o), "://")
+	p.scheme, rest, ok = strings.Cut(lowerASCII(o), "://")
 	if host, ok := strings.CutSuffix(rest, ":*"); ok {
 		p.anyPort, rest = true, host
 	}
@@ -42,7 +44,7 @@ func parseOriginPattern(o string) originPattern {
 	}
 	u := url.URL{Host: rest}
 	p.host, p.port = u.Hostname(), portOf(p.scheme, u.Port())
-	return p
+	return p, ok && p.scheme != "" && p.host != "" && !strings.ContainsAny(rest, "/?#@* ")
 }
 
 // allow is the one verdict on an Origin header. No header means no browser.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,7 @@ type Server struct {
 	config  Config
 	limits  packet.Limits
 	origins *originList
+	files   clientFiles
 	engine  *engineio.Server
 
 	acks     atomic.Int64
@@ -43,23 +45,28 @@ type Server struct {
 	onNamespace []func(*Namespace)
 }
 
-// NewServer returns a server. A nil Config means the defaults. It does no I/O and starts no goroutine. It panics when
-// Config.Recovery has no journal.
+// NewServer returns a server. A nil Config means the defaults. It does no I/O and starts no goroutine. It panics with what
+// [Config.Validate] says.
 func NewServer(c *Config) *Server {
-	srv := &Server{config: c.withDefaults(), namespaces: make(map[string]*Namespace), started: time.Now(), replays: newSlots()}
-	if r := srv.config.Recovery; r != nil && r.Journal == nil {
-		panic("holdpost: recovery without a journal")
+	if err := c.Validate(); err != nil {
+		panic(err)
 	}
+	srv := &Server{config: c.withDefaults(), namespaces: make(map[string]*Namespace), started: time.Now(), replays: newSlots()}
 	srv.limits = srv.config.limits()
 	srv.origins = newOriginList(srv.config.Origins)
+	srv.files = newClientFiles(srv.config.ClientFiles)
 	srv.engine = engineio.New(srv.config.engine(srv.origins, srv.open))
 	srv.Of("/")
 	return srv
 }
 
-// ServeHTTP serves Socket.IO's requests: polls, WebSocket handshakes, CORS preflights.
+// ServeHTTP serves Socket.IO's requests: polls, WebSocket handshakes, CORS preflights, the client's files. Whatever stands
+// around it may refuse a request itself, and set headers of the response, also of a WebSocket handshake's.
 func (srv *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if srv.origins.cors(w, r) {
+		return
+	}
+	if name, below := strings.CutPrefix(r.URL.Path, srv.config.Path); below && name != "" && srv.files.serve(w, r, name) {
 		return
 	}
 	srv.engine.ServeHTTP(w, r)
