@@ -47,8 +47,10 @@ func setUp() (err error) {
 	if chromium, err = program("chromium", "chromium-browser", "google-chrome"); err != nil {
 		return err
 	}
-	if err := packages("."); err != nil {
-		return err
+	for _, dir := range []string{".", "../examples"} {
+		if err := packages(dir); err != nil {
+			return err
+		}
 	}
 	if err := command("..", "make", "client"); err != nil { // so that the binary has the playground
 		return err
