@@ -3,8 +3,12 @@ package holdpost_test
 import (
 	"encoding/json"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -95,14 +99,57 @@ func TestEveryPackageHasOneComment(t *testing.T) {
 	}
 }
 
+// exported says how many names a package may export; methods and fields do not count.
+var exported = map[string]int{"": 80, "queue": 35, "client": 20, "delivery": 25}
+
+func TestExportedNames(t *testing.T) {
+	for _, p := range listPackages(t) {
+		limit, limited := exported[relative(p.ImportPath)]
+		if !limited {
+			continue
+		}
+		var names []string
+		for _, file := range p.GoFiles {
+			f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, file), nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range f.Decls {
+				switch d := d.(type) {
+				case *ast.FuncDecl:
+					if d.Recv == nil {
+						names = append(names, d.Name.Name)
+					}
+				case *ast.GenDecl:
+					for _, spec := range d.Specs {
+						switch spec := spec.(type) {
+						case *ast.TypeSpec:
+							names = append(names, spec.Name.Name)
+						case *ast.ValueSpec:
+							for _, n := range spec.Names {
+								names = append(names, n.Name)
+							}
+						}
+					}
+				}
+			}
+		}
+		names = slices.DeleteFunc(names, func(n string) bool { return !ast.IsExported(n) })
+		if len(names) > limit {
+			t.Errorf("package %q exports %d names, more than %d: %q", relative(p.ImportPath), len(names), limit, names)
+		}
+		t.Logf("%q exports %d names of %d", relative(p.ImportPath), len(names), limit)
+	}
+}
+
 type goPackage struct {
-	ImportPath, Doc        string
+	ImportPath, Doc, Dir   string
 	Imports, Deps, GoFiles []string
 }
 
 func listPackages(t *testing.T) []goPackage {
 	t.Helper()
-	out, err := exec.Command("go", "list", "-json=ImportPath,Doc,Imports,Deps,GoFiles", "./...").Output()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Doc,Dir,Imports,Deps,GoFiles", "./...").Output()
 	if err != nil {
 		t.Fatal(explain(err))
 	}
