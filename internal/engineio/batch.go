@@ -49,8 +49,9 @@ func (b *batch) release() {
 // len returns how many messages are not in a piece yet.
 func (b *batch) len() int { return len(b.messages) - b.next }
 
-// fill makes the next piece: one message as it is, or copies of as many as fit. It reports whether there was one.
-func (b *batch) fill() bool {
+// fill makes the next piece for a WebSocket: one message as it is, or copies of as many as fit. It reports whether there
+// was one.
+func (b *batch) fill(ws *socket) bool {
 	if b.next == len(b.messages) {
 		b.release()
 		return false
@@ -63,14 +64,14 @@ func (b *batch) fill() bool {
 	}
 	if end == b.next+1 {
 		b.release()
-		b.rest = first.frame()
+		b.rest = ws.encode(first)
 	} else {
 		if b.piece == nil {
 			b.piece = pieces.Get().(*[pieceSize]byte)
 		}
 		b.rest = b.piece[:0]
 		for _, m := range b.messages[b.next:end] {
-			b.rest = append(b.rest, m.frame()...)
+			b.rest = append(b.rest, ws.encode(m)...)
 		}
 	}
 	b.size, b.packets = size, end-b.next

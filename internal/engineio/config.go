@@ -31,8 +31,17 @@ type Config struct {
 	QueuePackets         int // messages that may wait for one peer; default 4096
 	MaxSessions          int // more are answered 503; default no limit
 
+	// PerMessageDeflate has WebSocket messages compressed if the client offers it (RFC 7692): each by itself, so that
+	// nothing is held between them.
+	PerMessageDeflate bool
+	CompressFrom      int // bytes from which a message or a polling response is compressed; default 1024, negative: none is
+
 	Transports []string // which are served; default both
 	NoUpgrades bool     // a session stays on the transport that it began with
+
+	// Cookie is set on the response that opens a polling session, with the session's id for its value. Its name is "io" if
+	// it has none. nil sets none.
+	Cookie *http.Cookie
 
 	// KeepHeaders names the request headers that a session keeps. Default Authorization, Cookie, Origin, User-Agent and
 	// X-Forwarded-For; an empty slice that is not nil keeps none.
@@ -112,11 +121,23 @@ func (c Config) withDefaults() Config {
 	defaultTo(&c.MaxPacketsPerPayload, 10_000)
 	defaultTo(&c.QueueBytes, 4<<20)
 	defaultTo(&c.QueuePackets, 4096)
+	if c.CompressFrom == 0 {
+		c.CompressFrom = 1024
+	}
+	c.PerMessageDeflate = c.PerMessageDeflate && c.CompressFrom > 0
 	if c.Transports == nil {
 		c.Transports = []string{Polling, WebSocket}
 	}
 	if c.KeepHeaders == nil {
 		c.KeepHeaders = []string{"Authorization", "Cookie", "Origin", "User-Agent", "X-Forwarded-For"}
+	}
+	if c.Cookie != nil {
+		cookie := *c.Cookie
+		defaultTo(&cookie.Name, "io")
+		if err := cookie.Valid(); err != nil {
+			panic("engineio: Config.Cookie: " + err.Error())
+		}
+		c.Cookie = &cookie
 	}
 	c.KeepHeaders = slices.Clone(c.KeepHeaders)
 	for i, name := range c.KeepHeaders {
@@ -135,4 +156,9 @@ func defaultTo[T ~int | ~int64 | ~string](v *T, d T) {
 	}
 }
 
-func (c *Config) frameLimits() *frame.Limits { return frame.DefaultLimits(c.MaxPayload) }
+// frameLimits returns the limits of a WebSocket without compression, and with.
+func (c *Config) frameLimits() (plain, compressed *frame.Limits) {
+	plain, compressed = frame.DefaultLimits(c.MaxPayload), frame.DefaultLimits(c.MaxPayload)
+	compressed.Compressed = true
+	return plain, compressed
+}

@@ -15,5 +15,5 @@
 // An idle WebSocket costs one goroutine with a small stack, its file descriptor and its Session: no buffers and no timer
 // of its own. The timers of all sessions are slots of one wheel.
 //
-// Limitations: no Engine.IO v3, no JSONP, no compression, no WebSocket over HTTP/2.
+// Limitations: no Engine.IO v3, no JSONP, no WebSocket over HTTP/2.
 package engineio

@@ -1,6 +1,8 @@
 package engineio
 
 import (
+	"sync/atomic"
+
 	"github.com/holdpost/holdpost/internal/engineio/wire"
 	"github.com/holdpost/holdpost/internal/frame"
 )
@@ -11,6 +13,9 @@ type Message struct {
 	buf    []byte // room for a frame header, then the packet: with its digit for text, bare for binary
 	start  int    // where the frame's header begins
 	binary bool
+	plain  bool // not to be compressed
+
+	deflated atomic.Pointer[[]byte] // the frame with its payload compressed, once somebody wanted it
 }
 
 const textStart = frame.MaxHeader + 1 // behind the header's room and the packet's digit
@@ -60,11 +65,37 @@ var (
 // Payload returns what a binary message carries. It must not be changed.
 func (m *Message) Payload() []byte { return m.buf[frame.MaxHeader:] }
 
+// Uncompressed returns the message for receivers to whom it is to go as it is, though they take compressed ones.
+func (m *Message) Uncompressed() *Message {
+	return &Message{buf: m.buf, start: m.start, binary: m.binary, plain: true}
+}
+
 // Len returns the bytes that the message takes in a session's queue.
 func (m *Message) Len() int { return len(m.buf) - m.start }
 
+// packetLen returns the bytes of the packet.
+func (m *Message) packetLen() int { return len(m.buf) - frame.MaxHeader }
+
 // frame returns the message as a WebSocket frame.
 func (m *Message) frame() []byte { return m.buf[m.start:] }
+
+// compressed returns the message as a compressed frame, or as it is if that is shorter. It is compressed once for all of
+// its receivers.
+func (m *Message) compressed() []byte {
+	if b := m.deflated.Load(); b != nil {
+		return *b
+	}
+	op := frame.Text
+	if m.binary {
+		op = frame.Binary
+	}
+	b := frame.AppendCompressed(nil, op, m.buf[frame.MaxHeader:])
+	if len(b) >= m.Len() {
+		b = m.frame()
+	}
+	m.deflated.Store(&b)
+	return b
+}
 
 // appendPacket appends the message as a packet of a polling payload.
 func (m *Message) appendPacket(dst []byte) []byte {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -78,7 +79,7 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 	}
 	s.poll = nil // before the response is out, since the next poll may come right behind it
 	s.mu.Unlock()
-	s.respond(w, &a)
+	s.respond(w, r, &a)
 }
 
 // answerLocked fills in what there is to say to the waiting poll now, if anything.
@@ -118,7 +119,7 @@ func (s *Session) answerLocked(a *answer) bool {
 }
 
 // respond writes a poll's response and lets the next writer go on.
-func (s *Session) respond(w http.ResponseWriter, a *answer) {
+func (s *Session) respond(w http.ResponseWriter, r *http.Request, a *answer) {
 	buf := bodies.Get().(*[]byte)
 	body := (*buf)[:0]
 	for i, m := range a.messages[:a.n] {
@@ -134,12 +135,20 @@ func (s *Session) respond(w http.ResponseWriter, a *answer) {
 		body = append(body, a.last)
 	}
 	h := w.Header()
+	out := body
+	if e := s.responseEncoding(r, a, len(body)); e != nil {
+		zipped := bodies.Get().(*[]byte)
+		defer freeBody(zipped)
+		out = e.append((*zipped)[:0], body)
+		*zipped = out
+		h["Content-Encoding"] = []string{e.name}
+	}
 	h["Content-Type"] = []string{"text/plain; charset=UTF-8"}
 	h["Cache-Control"] = []string{"no-store"}
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	h["Content-Length"] = []string{strconv.Itoa(len(out))}
 	rc := http.NewResponseController(w)
 	_ = rc.SetWriteDeadline(time.Now().Add(s.server.config.WriteTimeout))
-	_, err := w.Write(body)
+	_, err := w.Write(out)
 	if ferr := rc.Flush(); err == nil && !errors.Is(ferr, http.ErrNotSupported) {
 		err = ferr
 	}
@@ -149,6 +158,16 @@ func (s *Session) respond(w http.ResponseWriter, a *answer) {
 	if a.held {
 		s.responded(a, err)
 	}
+}
+
+// responseEncoding returns how a response of size bytes is to be compressed, nil if it is not: it is too small, or all
+// that is in it was sent uncompressed on purpose.
+func (s *Session) responseEncoding(r *http.Request, a *answer, size int) *encoding {
+	from := s.server.config.CompressFrom
+	if from < 0 || size < from || !slices.ContainsFunc(a.messages[:a.n], func(m *Message) bool { return !m.plain }) {
+		return nil
+	}
+	return acceptEncoding(r.Header)
 }
 
 func (s *Session) responded(a *answer, err error) {

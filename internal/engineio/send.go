@@ -123,7 +123,7 @@ func (s *Session) writeLocked() {
 			go s.writeOn(ws, b)
 			return
 		}
-		size, packets, err := b.try(ws.link)
+		size, packets, err := b.try(ws)
 		s.mu.Lock()
 		s.writtenLocked(size, packets)
 		if err == errNoRoom {
@@ -166,9 +166,9 @@ func (s *Session) nextLocked() *batch {
 var errNoRoom = errors.New("peer takes no more now")
 
 // try writes pieces as long as the link takes them. It says how much of the queue is done with.
-func (b *batch) try(l link) (size, packets int, err error) {
-	for b.fill() {
-		n, err := l.try(b.rest)
+func (b *batch) try(ws *socket) (size, packets int, err error) {
+	for b.fill(ws) {
+		n, err := ws.link.try(b.rest)
 		if err != nil {
 			return size, packets, err
 		}
@@ -187,7 +187,7 @@ func (s *Session) writeOn(ws *socket, b *batch) {
 	defer s.server.tasks.done()
 	patience := s.server.config.WriteTimeout
 	for {
-		for more := len(b.rest) > 0 || b.fill(); more; more = b.fill() {
+		for more := len(b.rest) > 0 || b.fill(ws); more; more = b.fill(ws) {
 			err := ws.link.write(b.rest, patience)
 			s.mu.Lock()
 			if s.stuckAt != 0 {

@@ -19,6 +19,7 @@ import (
 type Server struct {
 	config    Config
 	limits    *frame.Limits
+	deflated  *frame.Limits // of a WebSocket with compression
 	polling   bool
 	websocket bool
 	upgrades  []string // what polling sessions are told
@@ -40,12 +41,12 @@ func New(c Config) *Server {
 	c = c.withDefaults()
 	srv := &Server{
 		config:    c,
-		limits:    c.frameLimits(),
 		polling:   slices.Contains(c.Transports, Polling),
 		websocket: slices.Contains(c.Transports, WebSocket),
 		sessions:  make(map[string]*Session),
 		empty:     make(chan struct{}),
 	}
+	srv.limits, srv.deflated = c.frameLimits()
 	if srv.websocket && !c.NoUpgrades {
 		srv.upgrades = []string{WebSocket}
 	}
@@ -84,6 +85,11 @@ func (srv *Server) openPolling(w http.ResponseWriter, r *http.Request) {
 	if !srv.begin(s) {
 		refuse(w, r, unavailable)
 		return
+	}
+	if c := srv.config.Cookie; c != nil {
+		cookie := *c
+		cookie.Value = s.id
+		http.SetCookie(w, &cookie)
 	}
 	s.serveGet(w, r)
 }

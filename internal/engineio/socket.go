@@ -75,6 +75,14 @@ func (c *socket) received(b []byte) (work Runner) {
 	return work
 }
 
+// encode returns a message as the frame that this WebSocket gets.
+func (c *socket) encode(m *Message) []byte {
+	if !c.frames.Limits.Compressed || m.start == 0 || m.plain || m.packetLen() < c.session.server.config.CompressFrom {
+		return m.frame()
+	}
+	return m.compressed()
+}
+
 // watch sets a term for an incomplete message, from when it was begun.
 func (c *socket) watch(pending, fresh bool) {
 	if pending == c.partial && !fresh {

@@ -4,8 +4,8 @@ import (
 	"bufio"
 	"crypto/sha1"
 	"encoding/base64"
-	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/holdpost/holdpost/internal/frame"
@@ -13,9 +13,14 @@ import (
 
 const (
 	acceptHead = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
-	acceptTail = "\r\n\r\n"
 	acceptGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" // RFC 6455 §1.3
 )
+
+// notAccepted are headers that a middleware may have set and that have no place in the response to a handshake.
+var notAccepted = map[string]bool{
+	"Connection": true, "Content-Length": true, "Content-Type": true, "Transfer-Encoding": true, "Upgrade": true,
+	"Sec-Websocket-Accept": true, "Sec-Websocket-Extensions": true, "Sec-Websocket-Protocol": true,
+}
 
 // serveWebSocket makes a WebSocket of the request's connection: for a new session if s is nil, else to take over s.
 func (srv *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, s *Session) {
@@ -29,12 +34,18 @@ func (srv *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, s *Ses
 		return
 	}
 	_ = conn.SetDeadline(time.Time{})
-	accept := appendAccept(make([]byte, 0, 512), key)
+	limits, extensions := srv.limits, ""
+	if srv.config.PerMessageDeflate {
+		if extensions = acceptDeflate(r.Header); extensions != "" {
+			limits = srv.deflated
+		}
+	}
+	accept := appendAccept(make([]byte, 0, 512), key, extensions, firstProtocol(r.Header), w.Header())
+	c := &socket{session: s, link: newLink(conn, &srv.tasks), frames: frame.Reader{Limits: limits}}
 	if s == nil {
-		srv.openWebSocket(conn, buffered(rw), r, accept)
+		srv.openWebSocket(c, buffered(rw), r, accept)
 		return
 	}
-	c := srv.newSocket(s, conn)
 	c.stage = wantProbe
 	if !s.adopt(c) {
 		// The client has seen others answer like this: the handshake succeeds and the connection closes.
@@ -52,10 +63,9 @@ func (srv *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, s *Ses
 }
 
 // openWebSocket begins a session. What it has to say at once goes out together with the handshake's response.
-func (srv *Server) openWebSocket(conn net.Conn, initial []byte, r *http.Request, out []byte) {
+func (srv *Server) openWebSocket(c *socket, initial []byte, r *http.Request, out []byte) {
 	s := srv.newSession(r)
-	c := srv.newSocket(s, conn)
-	s.ws = c
+	s.ws, c.session = c, s
 	s.writing = true
 	s.enqueueOpen(nil)
 	if !srv.begin(s) {
@@ -67,7 +77,7 @@ func (srv *Server) openWebSocket(conn net.Conn, initial []byte, r *http.Request,
 	size, packets := 0, 0
 	if s.queue != nil {
 		for _, m := range s.queue.take(nil, maxPollPackets, pieceSize) {
-			out = append(out, m.frame()...)
+			out = append(out, c.encode(m)...)
 			size += m.Len()
 			packets++
 		}
@@ -89,10 +99,6 @@ func (srv *Server) openWebSocket(conn net.Conn, initial []byte, r *http.Request,
 	}
 	s.writeLocked()
 	c.link.start(c, initial)
-}
-
-func (srv *Server) newSocket(s *Session, conn net.Conn) *socket {
-	return &socket{session: s, link: newLink(conn, &srv.tasks), frames: frame.Reader{Limits: srv.limits}}
 }
 
 // write writes to a fresh connection, whose goroutine may still wait for it.
@@ -124,14 +130,50 @@ func checkHandshake(w http.ResponseWriter, r *http.Request) (key string, ok bool
 	return "", false
 }
 
-// appendAccept appends the response to a handshake (RFC 6455 §4.2.2).
-func appendAccept(dst []byte, key string) []byte {
+// appendAccept appends the response to a handshake (RFC 6455 §4.2.2), with what middlewares have set in front of it.
+func appendAccept(dst []byte, key, extensions, protocol string, set http.Header) []byte {
 	var in [24 + len(acceptGUID)]byte
 	copy(in[copy(in[:], key):], acceptGUID)
 	sum := sha1.Sum(in[:])
 	dst = append(dst, acceptHead...)
 	dst = base64.StdEncoding.AppendEncode(dst, sum[:])
-	return append(dst, acceptTail...)
+	if extensions != "" {
+		dst = append(append(dst, "\r\nSec-WebSocket-Extensions: "...), extensions...)
+	}
+	if protocol != "" {
+		dst = append(append(dst, "\r\nSec-WebSocket-Protocol: "...), protocol...)
+	}
+	dst = append(dst, "\r\n"...)
+	if len(set) > 0 {
+		out := &appender{dst}
+		_ = set.WriteSubset(out, notAccepted) // replaces line breaks, and an appender takes everything
+		dst = out.b
+	}
+	return append(dst, "\r\n"...)
+}
+
+// firstProtocol returns the first subprotocol that a client offers. They mean nothing here, but a browser that has named
+// some hangs up when it is granted none.
+func firstProtocol(h http.Header) string {
+	for _, list := range h["Sec-Websocket-Protocol"] {
+		for name := range strings.SplitSeq(list, ",") {
+			if name = strings.Trim(name, " \t"); isToken(name) {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
+// isToken reports whether s is a token (RFC 9110 §5.6.2).
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0) {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // buffered returns what the client has sent behind its request.

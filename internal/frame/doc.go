@@ -9,5 +9,8 @@
 //
 // Concurrency: a Reader belongs to one goroutine at a time. The Append functions are pure.
 //
-// Limitations: extensions are not negotiated, so any reserved bit is an error (RFC 6455 §5.2).
+// A message may be compressed (RFC 7692) where [Limits].Compressed says so. It is inflated into memory that is bounded by
+// the limit of a message and given back after it.
+//
+// Limitations: compression has no context takeover. Any other reserved bit is an error (RFC 6455 §5.2).
 package frame

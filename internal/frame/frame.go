@@ -37,6 +37,7 @@ const MaxControl = 125
 const (
 	finBit  = 0x80
 	rsvBits = 0x70
+	rsv1Bit = 0x40
 	maskBit = 0x80
 )
 

@@ -12,6 +12,7 @@ type Limits struct {
 	MaxFragments int  // frames of one message
 	MaxEmpty     int  // empty fragments in a row
 	Client       bool // read as a client does: frames must not be masked
+	Compressed   bool // messages may be compressed (RFC 7692), each by itself; MaxMessage is of what they inflate to
 }
 
 // DefaultLimits returns the limits for messages of at most maxMessage bytes.
@@ -44,6 +45,7 @@ type partial struct {
 
 	fragmented bool // a message was begun and its last frame has not been seen
 	op         Opcode
+	compressed bool
 	frames     int
 	empties    int    // empty fragments in a row
 	message    []byte // payload so far of the message
@@ -56,10 +58,11 @@ const maxPooled = 64 << 10
 var partials = sync.Pool{New: func() any { return new(partial) }}
 
 type header struct {
-	op     Opcode
-	fin    bool
-	length int
-	key    uint32
+	op         Opcode
+	fin        bool
+	compressed bool
+	length     int
+	key        uint32
 }
 
 // Pending reports whether a frame or a message is incomplete.
@@ -151,10 +154,14 @@ func (r *Reader) parse(b []byte) (h header, n int, err error) {
 		return h, 0, nil
 	}
 	h.op, h.fin = Opcode(b[0]&0x0f), b[0]&finBit != 0
+	rsv := b[0] & rsvBits
+	if r.Limits.Compressed && (h.op == Text || h.op == Binary) && rsv == rsv1Bit {
+		h.compressed, rsv = true, 0
+	}
 	masked := b[1]&maskBit != 0
 	length := uint64(b[1] &^ maskBit)
 	switch {
-	case b[0]&rsvBits != 0:
+	case rsv != 0:
 		return h, 0, &CloseError{CodeProtocol, "reserved bit set"}
 	case h.op > Binary && h.op < Close || h.op > Pong:
 		return h, 0, &CloseError{CodeProtocol, "reserved opcode"}
@@ -218,7 +225,7 @@ func (r *Reader) begin(h header) error {
 	}
 	p = r.partial()
 	if !fragmented {
-		p.fragmented, p.op = true, h.op
+		p.fragmented, p.op, p.compressed = true, h.op, h.compressed
 	}
 	if p.frames++; p.frames > r.Limits.MaxFragments {
 		return &CloseError{CodePolicy, "too many fragments"}
@@ -241,6 +248,9 @@ func (r *Reader) whole(hd header, payload []byte, h Handler) error {
 	}
 	p := r.part
 	if p == nil { // a message in one frame, the common case
+		if hd.compressed {
+			return r.inflated(hd.op, payload, h)
+		}
 		if hd.op == Text && !utf8.Valid(payload) {
 			return errUTF8()
 		}
@@ -270,7 +280,7 @@ func (r *Reader) resume(b []byte, h Handler) error {
 		return err
 	}
 	if !p.fragmented { // a message in one frame
-		p.fragmented, p.op = true, p.current.op
+		p.fragmented, p.op, p.compressed = true, p.current.op, p.current.compressed
 	}
 	p.message = append(p.message, b...)
 	return r.advance(p.current.fin && !p.open, h)
@@ -279,13 +289,18 @@ func (r *Reader) resume(b []byte, h Handler) error {
 // advance checks the message so far and hands it over when it is complete.
 func (r *Reader) advance(complete bool, h Handler) error {
 	p := r.part
-	if p.op == Text && !p.validate(complete) {
+	if p.op == Text && !p.compressed && !p.validate(complete) {
 		return errUTF8()
 	}
 	if !complete {
 		return nil
 	}
-	err := h.Message(p.op, p.message)
+	var err error
+	if p.compressed {
+		err = r.inflated(p.op, p.message, h)
+	} else {
+		err = h.Message(p.op, p.message)
+	}
 	r.drop()
 	return err
 }
