@@ -45,6 +45,16 @@ type Config struct {
 	// Recovery switches connection state recovery on. nil: off.
 	Recovery *Recovery
 
+	// PerMessageDeflate has WebSocket messages compressed for clients that offer it (RFC 7692), each by itself. It costs
+	// processor time for every message. Default off. What a compressed message inflates to is bounded by MaxPayload.
+	PerMessageDeflate bool
+	// CompressFrom is the size in bytes from which a message or the response to a poll is compressed: responses whenever the
+	// client accepts it, messages with PerMessageDeflate. Default 1,024; negative: nothing is.
+	CompressFrom int
+	// Cookie is set on the response that opens a polling session, for load balancers that route by it: its name ("io" if it
+	// has none), path and other attributes, with the session's id for its value. nil: none.
+	Cookie *http.Cookie
+
 	// ClientFiles holds the official client's bundles to be served below Path: socket.io.js, socket.io.min.js,
 	// socket.io.esm.min.js, socket.io.msgpack.min.js and the .map of each. Those that are missing are not found. nil: none.
 	ClientFiles fs.FS
@@ -106,6 +116,13 @@ func (c *Config) Validate() error {
 			wrong("Origins", "\"*\" lets everybody in, so it stands alone")
 		case o != "*" && !ok:
 			wrong("Origins", "%q is not like https://example.com, https://*.example.com or http://localhost:*", o)
+		}
+	}
+	if c.Cookie != nil {
+		cookie := *c.Cookie
+		orDefault(&cookie.Name, "io")
+		if err := cookie.Valid(); err != nil {
+			wrong("Cookie", "%v", err)
 		}
 	}
 	if c.Recovery != nil && c.Recovery.Journal == nil {
@@ -190,19 +207,22 @@ func (c *Config) limits() packet.Limits {
 
 func (c *Config) engine(origins *originList, open func(*engineio.Session) engineio.Handler) engineio.Config {
 	return engineio.Config{
-		Path:           c.Path,
-		Transports:     c.Transports,
-		PingInterval:   c.PingInterval,
-		PingTimeout:    c.PingTimeout,
-		UpgradeTimeout: c.UpgradeTimeout,
-		WriteTimeout:   c.WriteTimeout,
-		MaxPayload:     c.MaxPayload,
-		QueueBytes:     c.QueueBytes,
-		QueuePackets:   c.QueuePackets,
-		KeepHeaders:    c.KeepHeaders,
-		CheckOrigin:    origins.allow,
-		AllowRequest:   c.AllowRequest,
-		Logger:         c.Logger,
-		Open:           open,
+		Path:              c.Path,
+		Transports:        c.Transports,
+		PingInterval:      c.PingInterval,
+		PingTimeout:       c.PingTimeout,
+		UpgradeTimeout:    c.UpgradeTimeout,
+		WriteTimeout:      c.WriteTimeout,
+		MaxPayload:        c.MaxPayload,
+		PerMessageDeflate: c.PerMessageDeflate,
+		CompressFrom:      c.CompressFrom,
+		Cookie:            c.Cookie,
+		QueueBytes:        c.QueueBytes,
+		QueuePackets:      c.QueuePackets,
+		KeepHeaders:       c.KeepHeaders,
+		CheckOrigin:       origins.allow,
+		AllowRequest:      c.AllowRequest,
+		Logger:            c.Logger,
+		Open:              open,
 	}
 }

@@ -1,6 +1,7 @@
 package holdpost_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ func TestValidate(t *testing.T) {
 		"origins": {Origins: []string{"https://example.com", "http://localhost:*", "https://*.example.com:8443", "http://[::1]:80", "http://[fe80::1%eth0]:*", "capacitor://localhost"}},
 		"anyone":  {Origins: []string{"*"}},
 		"one":     {Transports: []string{"websocket"}},
+		"cookie":  {Cookie: &http.Cookie{Path: "/"}, CompressFrom: -1},
 	} {
 		if err := c.Validate(); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -34,6 +36,7 @@ func TestValidate(t *testing.T) {
 		`"null" is not`:            {Origins: []string{"null"}},
 		`"" is not`:                {Origins: []string{""}},
 		"Recovery: no journal":     {Recovery: &holdpost.Recovery{}},
+		"Cookie: http: invalid":    {Cookie: &http.Cookie{Name: "a b"}},
 		"MaxPayload: below zero":   {MaxPayload: -1},
 		"MaxRooms: below zero":     {MaxRooms: -2},
 		"WriteTimeout: below zero": {WriteTimeout: -time.Second},

@@ -57,6 +57,5 @@
 //
 // # Limitations
 //
-// WebTransport, message compression, the msgpack parser,
-// revision 3 of Engine.IO (Socket.IO v2) and connection state recovery are not served.
+// WebTransport, the msgpack parser and revision 3 of Engine.IO (Socket.IO v2) are not served.
 package holdpost

@@ -115,7 +115,7 @@ const maxRequestHeaders = 1024
 // request was a preflight and has been answered.
 func (l *originList) cors(w http.ResponseWriter, r *http.Request) (answered bool) {
 	origin := r.Header.Get("Origin")
-	if origin == "" {
+	if origin == "" || r.Header.Get("Upgrade") != "" { // a WebSocket's handshake has no use for them
 		return false
 	}
 	h := w.Header()

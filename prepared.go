@@ -15,6 +15,7 @@ type Prepared struct {
 	name        string
 	args        [][]byte
 	attachments []*engineio.Message
+	plain       bool // not to be compressed
 	encoded     atomic.Pointer[encodedEvent] // of the namespace that asked last: mostly there is only one
 }
 
@@ -40,6 +41,16 @@ func Prepare(event string, args ...any) (*Prepared, error) {
 	return p, nil
 }
 
+// Uncompressed returns p for transports that would compress it, which then don't: for what is compressed already, or not to
+// be mixed with what others can write (BREACH).
+func (p *Prepared) Uncompressed() *Prepared {
+	plain := &Prepared{name: p.name, args: p.args, plain: true}
+	for _, m := range p.attachments {
+		plain.attachments = append(plain.attachments, m.Uncompressed())
+	}
+	return plain
+}
+
 // messages returns the event's Engine.IO messages for a namespace, without an ack id.
 func (p *Prepared) messages(namespace string) []*engineio.Message {
 	if e := p.encoded.Load(); e != nil && e.namespace == namespace {
@@ -53,6 +64,9 @@ func (p *Prepared) messages(namespace string) []*engineio.Message {
 func (p *Prepared) messagesWithID(namespace string, id int64) []*engineio.Message {
 	buf := engineio.TextBuffer(packetSize(namespace, p.args) + len(p.name))
 	head := engineio.FinishText(packet.AppendEvent(buf, namespace, id, len(p.attachments), p.name, p.args...))
+	if p.plain {
+		head = head.Uncompressed()
+	}
 	if len(p.attachments) == 0 {
 		return []*engineio.Message{head}
 	}

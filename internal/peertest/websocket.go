@@ -59,7 +59,7 @@ func (p *Peer) Read(conn net.Conn) { p.readers.Go(func() { p.readFrames(conn, ni
 // readFrames reports what comes; if there is a probed channel the first packet goes there.
 func (p *Peer) readFrames(conn net.Conn, probed chan<- string) {
 	f := &Frames{In: p.In, probed: probed}
-	r := frame.Reader{Limits: &frame.Limits{MaxMessage: 1 << 30, Client: true}}
+	r := frame.Reader{Limits: &frame.Limits{MaxMessage: 1 << 30, Client: true, Compressed: true}}
 	defer r.Release()
 	buf := make([]byte, 4096)
 	for {
