@@ -15,7 +15,7 @@ type Prepared struct {
 	name        string
 	args        [][]byte
 	attachments []*engineio.Message
-	plain       bool // not to be compressed
+	plain       bool                         // not to be compressed
 	encoded     atomic.Pointer[encodedEvent] // of the namespace that asked last: mostly there is only one
 }
 
