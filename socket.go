@@ -289,6 +289,16 @@ func (s *Socket) Confirm(f func(received bool)) {
 	})
 }
 
+// Recoverable tells whether the socket can come back after its connection is lost; of a disconnected one, whether it still can.
+func (s *Socket) Recoverable() bool {
+	if s.session == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended == nil || s.ended.Reason.outlives()
+}
+
 // Recovered tells whether the socket is one that came back after its connection was lost: with its id, rooms and recoverable
 // values, and everything that it missed.
 func (s *Socket) Recovered() bool { return s.session != nil && s.session.recovered }

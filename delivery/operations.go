@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/holdpost/holdpost"
 	"github.com/holdpost/holdpost/queue"
@@ -138,23 +139,30 @@ func strict(raw json.RawMessage, object any) error {
 	return dec.Decode(object)
 }
 
-// subscribe: topic, or {topic, from, ack, prefetch, meta} → {topic, queue, offset, unread}.
+// subscribe: topic, or {topic, queue, from, events, ack, ackTimeout, prefetch, exclusive, meta} → {topic, queue, offset, unread}.
 func (d *Delivery) subscribe(ctx context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
 	var o struct {
-		Topic    string `json:"topic"`
-		Queue    string `json:"queue"`
-		From     string `json:"from"`
-		Ack      string `json:"ack"`
-		Prefetch int    `json:"prefetch"`
-		Meta     bool   `json:"meta"`
+		Topic      string   `json:"topic"`
+		Queue      string   `json:"queue"`
+		From       string   `json:"from"`
+		Events     []string `json:"events"`
+		Ack        string   `json:"ack"`
+		AckTimeout string   `json:"ackTimeout"`
+		Prefetch   int      `json:"prefetch"`
+		Exclusive  bool     `json:"exclusive"`
+		Meta       bool     `json:"meta"`
 	}
 	if err := topicArg(args, &o.Topic, &o); err != nil {
 		return nil, err
 	}
-	if o.Queue != "" {
-		return nil, &holdpost.Error{Code: CodeNotSupported, Message: "work queues (option queue) are not served by this version"}
+	spec := Subscription{Topic: o.Topic, Queue: o.Queue, Events: o.Events, Prefetch: o.Prefetch, Exclusive: o.Exclusive, Meta: o.Meta}
+	if o.AckTimeout != "" {
+		timeout, err := time.ParseDuration(o.AckTimeout)
+		if err != nil || timeout <= 0 {
+			return nil, invalidArgument("ackTimeout: a duration as in 30s is expected")
+		}
+		spec.AckTimeout = timeout
 	}
-	spec := Subscription{Topic: o.Topic, Meta: o.Meta, Prefetch: o.Prefetch}
 	switch o.Ack {
 	case "", "auto":
 	case "manual":
@@ -181,15 +189,16 @@ func startOption(from string) (queue.Start, error) {
 	return start, nil
 }
 
-// unsubscribe: topic, or {topic} → {topic}.
+// unsubscribe: topic, or {topic, queue} → {topic, queue}.
 func (d *Delivery) unsubscribe(ctx context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
 	var o struct {
 		Topic string `json:"topic"`
+		Queue string `json:"queue,omitempty"`
 	}
 	if err := topicArg(args, &o.Topic, &o); err != nil {
 		return nil, err
 	}
-	if err := d.Unsubscribe(ctx, s, o.Topic); err != nil {
+	if err := d.Unsubscribe(ctx, s, o.Topic, o.Queue); err != nil {
 		return nil, err
 	}
 	return []any{o}, nil

@@ -2,10 +2,13 @@ package delivery_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/holdpost/holdpost/delivery"
+	"github.com/holdpost/holdpost/queue"
 )
 
 type subscribed struct {
@@ -173,5 +176,106 @@ func TestSlowClient(t *testing.T) {
 	}
 	for i := range events {
 		slow.want("to the slow one", fmt.Sprint("e ", i))
+	}
+}
+
+// The events of a shared queue are divided among those who work on it; what one leaves undone another does.
+func TestSharedQueue(t *testing.T) {
+	p := newPost(t, false, nil)
+	ann, bob, boss := p.guest("ann"), p.guest("bob"), p.guest("boss")
+	jobs := map[string]any{"topic": "jobs", "queue": "workers", "ack": "manual", "prefetch": 1}
+	var s subscribed
+	ann.ok(&s, "subscribe", jobs)
+	if s.Queue != "workers" {
+		t.Errorf("subscribed %+v", s)
+	}
+	bob.ok(nil, "subscribe", jobs)
+	for i := range 4 {
+		boss.publish("jobs", i)
+	}
+	first := func(g *guest) event {
+		for len(g.events) == 0 {
+			g.take()
+		}
+		e := g.events[0]
+		g.events = g.events[1:]
+		return e
+	}
+	a, b := first(ann), first(bob)
+	if a.String() == b.String() {
+		t.Fatalf("both got %v", a)
+	}
+	ann.Close() // with its job undone
+	bob.Send("43" + b.ack + "[]")
+	done := map[string]bool{b.String(): true}
+	for len(done) < 4 {
+		e := first(bob)
+		done[e.String()] = true
+		bob.Send("43" + e.ack + "[]")
+	}
+	bob.ok(nil, "unsubscribe", map[string]any{"topic": "jobs", "queue": "workers"})
+	boss.publish("jobs", 4)
+	ann.connect()
+	ann.ok(&s, "subscribe", jobs)
+	if s.Unread != 1 {
+		t.Errorf("the queue went with its last worker: %+v", s)
+	}
+	ann.want("left for later", "e 4")
+}
+
+func TestExclusiveConsumer(t *testing.T) {
+	p := newPost(t, false, nil)
+	ann, bob := p.guest("ann"), p.guest("bob")
+	jobs := map[string]any{"topic": "jobs", "queue": "workers", "exclusive": true}
+	ann.ok(nil, "subscribe", jobs)
+	bob.ok(nil, "subscribe", jobs)
+	ann.want("told", `unsubscribed {"queue":"workers","reason":"taken_over","topic":"jobs"}`)
+	ann.refused("queue_exclusive", "subscribe", map[string]any{"topic": "jobs", "queue": "workers"})
+	bob.publish("jobs", 0)
+	bob.want("to the one that has it", "e 0")
+}
+
+func TestSubscriptionToAPattern(t *testing.T) {
+	p := newPost(t, false, nil)
+	ann := p.guest("ann")
+	ann.ok(nil, "subscribe", map[string]any{"topic": "chat/*", "events": []string{"e"}})
+	ann.publish("chat/1", 0)
+	ann.publish("news/1", 1)
+	ann.ok(nil, "publish", "chat/1", "typing", 2)
+	ann.publish("chat/2", 3)
+	ann.want("what matches", "e 0", "e 3")
+}
+
+// A socket without an identity keeps its queue through a recovery, and loses it when it leaves.
+func TestSubscriptionWithoutIdentityIsRecovered(t *testing.T) {
+	p := newPost(t, true, nil)
+	anon, bob := p.guest(""), p.guest("bob")
+	anon.ok(nil, "subscribe", "t")
+	bob.publish("t", 0)
+	anon.want("live", "e 0")
+	anon.Close()
+	bob.publish("t", 1)
+	p.restart()
+	bob.connect()
+	bob.publish("t", 2)
+	if !anon.connect() {
+		t.Fatal("not recovered")
+	}
+	anon.want("missed", "e 1", "e 2")
+	held := func() bool {
+		_, err := p.store.Queue(t.Context(), queue.QueueConfig{Topic: "t", Name: "socket/" + anon.sid, MustExist: true})
+		if err != nil && !errors.Is(err, queue.ErrNotFound) {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+	if !held() {
+		t.Error("there is no queue to come back to")
+	}
+	anon.Send("41")
+	for deadline := time.Now().Add(10 * time.Second); held(); {
+		if time.Now().After(deadline) {
+			t.Fatal("the queue outlives its socket")
+		}
 	}
 }

@@ -1,0 +1,244 @@
+package delivery
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/holdpost/holdpost"
+	"github.com/holdpost/holdpost/queue"
+)
+
+// socketQueue begins the names of the queues of sockets without an identity.
+const socketQueue = "socket/"
+
+const (
+	// socketExpiry is how long such a queue waits for its socket to be recovered, should the server end without a word.
+	socketExpiry = time.Hour
+	deleteTime   = 10 * time.Second
+)
+
+// Subscription says what a socket subscribes to.
+type Subscription struct {
+	Topic string `json:"topic"` // or a pattern: * stands for any characters but /, ** for any characters
+	// Queue is the shared queue to work on. "" is the personal queue of the socket's identity.
+	Queue      string        `json:"queue,omitempty"`
+	From       queue.Start   `json:"from,omitempty"`       // where a queue made now begins; zero: with the next event
+	Events     []string      `json:"events,omitempty"`     // only events with these names; none: all
+	Manual     bool          `json:"manual,omitempty"`     // each event is acknowledged by the client, instead of what it has received
+	Prefetch   int           `json:"prefetch,omitempty"`   // events that may be unacknowledged at a time; 0 means the default of package queue
+	AckTimeout time.Duration `json:"ackTimeout,omitempty"` // of the queue, after which an unacknowledged event is handed out again; 0: as it is
+	Exclusive  bool          `json:"exclusive,omitempty"`  // take the queue over: its other consumers are closed
+	Meta       bool          `json:"meta,omitempty"`       // put {topic, queue, offset, id, attempt, publishedAt} before the last argument
+}
+
+// Subscribed is the state of a queue at the moment of the subscription.
+type Subscribed struct {
+	Topic  string `json:"topic"`
+	Queue  string `json:"queue"`
+	Offset string `json:"offset"` // everything up to here is acknowledged
+	Unread int    `json:"unread"` // events that are not, counted up to 10,000
+}
+
+// subscriptions are those of one socket.
+type subscriptions struct {
+	mu     sync.Mutex
+	closed bool
+	all    map[subscriptionKey]*subscription
+}
+
+type subscriptionKey struct{ topic, queue string }
+
+func (spec *Subscription) key() subscriptionKey { return subscriptionKey{spec.Topic, spec.Queue} }
+
+// Subscribe subscribes a socket to a topic: to a shared queue, or to the personal queue of its identity, which goes on where it
+// stood. Without an identity the personal queue lives as long as the socket, through recoveries. A second subscription to the same
+// topic and queue replaces the first, unless it is the same. The errors are those of package queue, and an [holdpost.Error] with
+// code too_many.
+func (d *Delivery) Subscribe(ctx context.Context, s *holdpost.Socket, spec Subscription) (Subscribed, error) {
+	fail := func(err error) (Subscribed, error) {
+		return Subscribed{}, fmt.Errorf("subscribe %q: %w", spec.Topic, err)
+	}
+	mine := d.subscriptionsOf(s)
+	mine.mu.Lock()
+	defer mine.mu.Unlock()
+	if mine.closed {
+		return fail(&holdpost.DisconnectError{Reason: holdpost.ReasonTransportClose})
+	}
+	if old := mine.all[spec.key()]; old != nil {
+		if old.same(spec) {
+			return old.state(ctx)
+		}
+		old.close()
+		delete(mine.all, spec.key())
+	} else if len(mine.all) >= d.config.MaxSubscriptions {
+		return Subscribed{}, &holdpost.Error{Code: CodeTooMany, Message: fmt.Sprintf("a socket may have %d subscriptions", d.config.MaxSubscriptions)}
+	}
+	q, err := d.config.Broker.Queue(ctx, d.queueConfig(s, spec))
+	if err != nil {
+		return fail(err)
+	}
+	if !spec.Manual {
+		if err := q.Seen(ctx, seenOffset(s)); err != nil {
+			return fail(err)
+		}
+	}
+	sub := &subscription{delivery: d, socket: s, spec: spec, queue: q}
+	consumer, err := q.Attach(queue.ConsumerConfig{
+		Name: s.ID(), Manual: spec.Manual, Prefetch: spec.Prefetch, Exclusive: spec.Exclusive, Sink: sub, Closed: sub.taken,
+	})
+	if err != nil {
+		return fail(err)
+	}
+	result, err := sub.state(ctx)
+	if err != nil {
+		consumer.Close()
+		return Subscribed{}, err
+	}
+	mine.all[spec.key()] = sub
+	d.remember(s, mine)
+	sub.consumer.Store(consumer)
+	consumer.Resume() // whatever was offered before was refused
+	return result, nil
+}
+
+func (d *Delivery) queueConfig(s *holdpost.Socket, spec Subscription) queue.QueueConfig {
+	c := queue.QueueConfig{
+		Topic: spec.Topic, Name: spec.Queue, Shared: spec.Queue != "", From: spec.From, Events: spec.Events, AckTimeout: spec.AckTimeout,
+	}
+	if c.Shared {
+		return c
+	}
+	if c.Name = d.config.Identity(s); c.Name == "" {
+		c.Name, c.Expiry, c.Ephemeral = socketQueue+s.ID(), socketExpiry, !s.Recoverable()
+	}
+	return c
+}
+
+// same tells whether a subscription would be like this one: clients subscribe again when they come back.
+func (u *subscription) same(spec Subscription) bool {
+	old := u.spec
+	return old.Manual == spec.Manual && old.Prefetch == spec.Prefetch && old.Meta == spec.Meta && old.Exclusive == spec.Exclusive &&
+		old.AckTimeout == spec.AckTimeout && slices.Equal(old.Events, spec.Events) // From says only where a new queue begins
+}
+
+func (u *subscription) state(ctx context.Context) (Subscribed, error) {
+	unread, err := u.queue.Unread(ctx)
+	if err != nil {
+		return Subscribed{}, fmt.Errorf("subscribe %q: %w", u.spec.Topic, err)
+	}
+	return Subscribed{Topic: u.spec.Topic, Queue: u.queue.Name(), Offset: u.queue.Cursor().String(), Unread: unread}, nil
+}
+
+// Unsubscribe ends a socket's subscription. A personal queue is deleted with it: nothing is held for the client any more. A shared
+// queue, named by queue, stays for its other consumers. Without a subscription it does nothing.
+func (d *Delivery) Unsubscribe(ctx context.Context, s *holdpost.Socket, topic, queue string) error {
+	mine := d.subscriptionsOf(s)
+	key := subscriptionKey{topic, queue}
+	mine.mu.Lock()
+	sub := mine.all[key]
+	delete(mine.all, key)
+	if sub != nil {
+		d.remember(s, mine)
+	}
+	mine.mu.Unlock()
+	if sub == nil {
+		return nil
+	}
+	sub.close()
+	if queue != "" {
+		return nil
+	}
+	return sub.queue.Delete(ctx)
+}
+
+// remember has the subscriptions recovered with the socket. mine.mu is held.
+func (d *Delivery) remember(s *holdpost.Socket, mine *subscriptions) {
+	specs := make([]Subscription, 0, len(mine.all))
+	for _, sub := range mine.all {
+		specs = append(specs, sub.spec)
+	}
+	d.recoverable.Set(s, specs)
+}
+
+// reattach subscribes a recovered socket to what it was subscribed to. What can't be had any more the client is told by a gap.
+func (d *Delivery) reattach(ctx context.Context, s *holdpost.Socket) error {
+	if !s.Recovered() {
+		return nil
+	}
+	specs, _ := d.recoverable.Get(s)
+	for _, spec := range specs {
+		if _, err := d.Subscribe(ctx, s, spec); err != nil {
+			d.config.Logger.Warn("subscription not recovered", "topic", spec.Topic, "queue", spec.Queue, "error", err)
+			if err := s.Emit(ctx, "gap", map[string]string{"topic": spec.Topic, "queue": spec.Queue, "reason": queue.Code(err)}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// seenOffset returns the offset that a client brought along: that of the last event which it saw.
+func seenOffset(s *holdpost.Socket) queue.Offset {
+	var auth struct {
+		Offset string `json:"offset"`
+	}
+	if json.Unmarshal(s.Handshake().Auth, &auth) != nil {
+		return queue.Offset{}
+	}
+	o, err := queue.ParseOffset(auth.Offset)
+	if err != nil { // the client takes any event's last string for an offset
+		return queue.Offset{}
+	}
+	return o
+}
+
+func (d *Delivery) subscriptionsOf(s *holdpost.Socket) *subscriptions {
+	return d.subscriptions.LoadOrSet(s, func() *subscriptions { return &subscriptions{all: make(map[subscriptionKey]*subscription)} })
+}
+
+// detach ends the subscriptions of a socket that is gone. What it has not acknowledged goes to its queues' next consumers.
+func (d *Delivery) detach(s *holdpost.Socket) {
+	mine, ok := d.subscriptions.Get(s)
+	if !ok {
+		return
+	}
+	mine.mu.Lock()
+	mine.closed = true
+	all := mine.all
+	mine.all = nil
+	mine.mu.Unlock()
+	for _, sub := range all {
+		sub.close()
+		if sub.spec.Queue == "" && d.config.Identity(s) == "" && !s.Recoverable() {
+			d.forget(sub.queue)
+		}
+	}
+}
+
+// forget deletes the queue of a socket that does not come back.
+func (d *Delivery) forget(q *queue.Queue) {
+	ctx, cancel := context.WithTimeout(context.Background(), deleteTime)
+	defer cancel()
+	if err := q.Delete(ctx); err != nil { // it expires
+		d.config.Logger.Debug("queue not deleted", "topic", q.Topic(), "queue", q.Name(), "error", err)
+	}
+}
+
+// taken is called when the consumer is closed from outside: by an exclusive one, or because its queue was deleted.
+func (u *subscription) taken(err error) {
+	mine := u.delivery.subscriptionsOf(u.socket)
+	mine.mu.Lock()
+	if mine.all[u.spec.key()] == u {
+		delete(mine.all, u.spec.key())
+		u.delivery.remember(u.socket, mine)
+	}
+	mine.mu.Unlock()
+	p, perr := holdpost.Prepare("unsubscribed", map[string]string{"topic": u.spec.Topic, "queue": u.queue.Name(), "reason": queue.Code(err)})
+	if perr == nil { // strings can always be sent
+		u.socket.Deliver(p, true)
+	}
+}
