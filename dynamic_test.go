@@ -19,13 +19,7 @@ import (
 
 // names returns the names of the namespaces that there are, without the main one.
 func (w *world) names() []string {
-	var names []string
-	for ns := range w.srv.Namespaces() {
-		if ns.Name() != "/" {
-			names = append(names, ns.Name())
-		}
-	}
-	return names
+	return slices.DeleteFunc(namesOf(w.srv), func(name string) bool { return name == "/" })
 }
 
 func (w *world) wantNames(what string, names ...string) {

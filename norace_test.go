@@ -1,0 +1,5 @@
+//go:build !race
+
+package holdpost_test
+
+const raceDetector = false
