@@ -3,9 +3,10 @@
 //
 // # Nouns
 //
-// A [Server] speaks the protocol. It has namespaces; a [Namespace] has gates, handlers and sockets; a [Socket] is one
-// client in one namespace and may be in rooms; a [Broadcast] is a value that says which sockets an event goes to. Events
-// are names with arguments; [Event] and [Call] give them types.
+// A [Server] speaks the protocol. It has namespaces; a [Namespace] has gates, handlers and sockets, and may be the parent
+// of others that clients make by connecting to them; a [Socket] is one client in one namespace and may be in rooms; a
+// [Broadcast] is a value that says which sockets an event goes to. Events are names with arguments; [Event] and [Call]
+// give them types.
 //
 // # Order
 //
@@ -13,6 +14,8 @@
 // two sockets run in parallel. A handler that is slow delays only its own socket: the connection is still read, its
 // heartbeat answered and its acks resolved. The connection handlers of a socket run before its first event and the
 // disconnect handlers after its last. What one goroutine emits to one socket arrives in that order.
+//
+// What a client sent before it left or got lost is handled; what it sent before this side ended its socket is dropped.
 //
 // # Acks
 //
@@ -25,15 +28,16 @@
 //
 // # Delivery
 //
-// Emit delivers at most once: who is not there misses the event. Package queue keeps events and package delivery hands
-// them to sockets; this package does neither and imports neither.
+// Emit delivers at most once: who is not there misses the event. With [Recovery] a client whose connection was lost gets
+// what it missed, or is told that it can't. Package queue keeps events for those who are away, and package delivery hands
+// them to sockets; this package imports neither.
 //
 // # Backpressure
 //
 // Nothing that is emitted ever blocks its sender. What a peer has not taken yet waits in a queue of the connection that
-// is bounded in bytes and packets; a connection whose queue is full is closed with [ReasonSlowPeer], and a volatile event
-// is dropped instead of queued. What a client sends faster than its handlers run waits in a bounded queue too; a
-// connection that overruns it is closed with [ReasonOverrun]. Every limit is a field of [Config].
+// is bounded in bytes and packets; a connection whose queue is full is closed with [ReasonSlowPeer]. A volatile event is
+// dropped instead when it would have to wait behind others. What a client sends faster than its handlers run waits in a
+// bounded queue too; a connection that overruns it is closed with [ReasonOverrun]. Every limit is a field of [Config].
 //
 // # Cancellation
 //
@@ -43,12 +47,21 @@
 //
 // # Arguments
 //
-// Emit encodes its arguments before it returns: the caller may reuse them. [Args] own their memory and stay valid.
+// Emit encodes its arguments before it returns: the caller may reuse them. [Args] own their memory and stay valid. A
+// []byte travels as binary when it is an argument, or in []any and map[string]any; a field of a struct is base64 text
+// when it is sent, but takes binary that comes.
 //
 // # Panics
 //
 // A handler that panics is recovered and logged with its stack; its ack is answered with code "internal" and its socket
-// is disconnected. Registering an event twice or a reserved name panics: it is a mistake of the program.
+// is disconnected. Registering an event twice or a reserved name panics: it is a mistake of the program, as is a [Config]
+// that is not valid.
+//
+// # Middleware
+//
+// HTTP middleware stands around the Server as around any handler: it may refuse a request and set headers of the response,
+// also of a WebSocket's handshake. It must let the connection be hijacked; [http.ResponseController] has to find its way
+// to it.
 //
 // # Shutdown
 //
