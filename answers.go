@@ -62,6 +62,9 @@ type answered struct {
 
 // ask emits p with an ack to the sockets of b.
 func (b Broadcast) ask(cause *Socket, p *Prepared) *answers {
+	if b.plain {
+		p = p.Uncompressed()
+	}
 	namespaces := b.namespaces()
 	targets := make([][]*Socket, len(namespaces))
 	total := 0

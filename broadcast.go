@@ -15,6 +15,7 @@ type Broadcast struct {
 	except   []string
 	sender   *Socket // left out
 	volatile bool
+	plain    bool // not compressed
 	local    bool
 }
 
@@ -44,6 +45,12 @@ func (b Broadcast) Volatile() Broadcast {
 	return b
 }
 
+// Uncompressed returns b for events that are not to be compressed; see [Prepared.Uncompressed].
+func (b Broadcast) Uncompressed() Broadcast {
+	b.plain = true
+	return b
+}
+
 // Emit emits an event to the sockets of b. It encodes the event once, never waits for a peer, and succeeds with a context
 // that is done. The error is that of [Prepare].
 func (b Broadcast) Emit(ctx context.Context, event string, args ...any) error {
@@ -60,6 +67,9 @@ func (b Broadcast) EmitPrepared(p *Prepared) { b.emit(b.sender, p) }
 
 // emit emits p because of what the client of cause did, if cause is not nil.
 func (b Broadcast) emit(cause *Socket, p *Prepared) {
+	if b.plain && !p.plain {
+		p = p.Uncompressed()
+	}
 	switch {
 	case b.nobody():
 		return

@@ -55,6 +55,16 @@ func TestCompression(t *testing.T) {
 		if n := bytesOf(func() { w.main.Except().EmitPrepared(p.Uncompressed()) }); n < 20_000 {
 			t.Errorf("uncompressed: %d bytes on the wire", n)
 		}
+		plain := w.main.Broadcast().Uncompressed()
+		if n := bytesOf(func() { plain.Emit(t.Context(), "e", long) }); n < 20_000 {
+			t.Errorf("a broadcast without compression: %d bytes on the wire", n)
+		}
+		before := received.Load()
+		for range plain.EmitWithAck(deadContext(), "e", long) {
+		}
+		if c.Next(); received.Load()-before < 20_000 {
+			t.Errorf("the same with an ack: %d bytes on the wire", received.Load()-before)
+		}
 		c.Close()
 
 		for _, tt := range []struct {

@@ -39,6 +39,9 @@ type Config struct {
 	Origins []string
 	// AllowRequest may refuse a handshake; its error's text reaches the client (403, code 4). nil allows all.
 	AllowRequest func(r *http.Request) error
+	// OnRefused is told of every request that is refused before a connection takes it: a handshake that is malformed or not
+	// allowed, a request of a connection that is gone. It must not block. nil: nobody is.
+	OnRefused func(r *http.Request, why *RequestError)
 	// KeepHeaders names the request headers that a handshake keeps for the lifetime of its connection. Default
 	// Authorization, Cookie, Origin, User-Agent and X-Forwarded-For. Each header kept costs memory.
 	KeepHeaders []string
@@ -205,6 +208,13 @@ func (c *Config) limits() packet.Limits {
 	}
 }
 
+func (c *Config) refused() func(*http.Request, *engineio.Refusal) {
+	if c.OnRefused == nil {
+		return nil
+	}
+	return func(r *http.Request, no *engineio.Refusal) { c.OnRefused(r, (*RequestError)(no)) }
+}
+
 func (c *Config) engine(origins *originList, open func(*engineio.Session) engineio.Handler) engineio.Config {
 	return engineio.Config{
 		Path:              c.Path,
@@ -222,6 +232,7 @@ func (c *Config) engine(origins *originList, open func(*engineio.Session) engine
 		KeepHeaders:       c.KeepHeaders,
 		CheckOrigin:       origins.allow,
 		AllowRequest:      c.AllowRequest,
+		Refused:           c.refused(),
 		Logger:            c.Logger,
 		Open:              open,
 	}

@@ -40,6 +40,24 @@ type ConnectError struct {
 
 func (e *ConnectError) Error() string { return e.Message }
 
+// RequestError says why a request was refused (Engine.IO v4, "Error handling"). Clients are told code and message.
+type RequestError struct {
+	Status  int    // of the response to a poll; to a WebSocket's handshake it is 400 when there is a code
+	Code    int    // 0 to 5; -1 for what has no code in the protocol
+	Message string // "Transport unknown", …; the text of the error of Config.AllowRequest
+	Err     error  // what the client is not told, nil if there is no more to say
+}
+
+func (e *RequestError) Error() string {
+	if e.Err != nil {
+		return e.Message + ": " + e.Err.Error()
+	}
+	return e.Message
+}
+
+// Unwrap returns e.Err.
+func (e *RequestError) Unwrap() error { return e.Err }
+
 // DisconnectError says that a socket is disconnected and why. It is the cause of [Socket.Context].
 type DisconnectError struct {
 	Reason Reason

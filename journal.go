@@ -216,7 +216,7 @@ func (p *Prepared) recorded(namespace string, id int64, offset string) []*engine
 	if id >= 0 || offset == "" {
 		return p.messagesWithID(namespace, id)
 	}
-	q := Prepared{name: p.name, attachments: p.attachments}
+	q := Prepared{name: p.name, attachments: p.attachments, plain: p.plain}
 	q.args = append(slices.Clip(p.args), quoted(offset))
 	return q.messagesWithID(namespace, -1)
 }

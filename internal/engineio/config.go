@@ -53,6 +53,9 @@ type Config struct {
 	// AllowRequest may refuse to open a session; the client is told the error's text. nil allows all.
 	AllowRequest func(r *http.Request) error
 
+	// Refused is told of every request that is refused, before it is answered. nil: nobody is.
+	Refused func(r *http.Request, why *Refusal)
+
 	Logger *slog.Logger // default discards
 
 	// Open is called for every session before anything is read from it, and returns the one that its messages go to.

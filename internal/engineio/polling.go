@@ -49,16 +49,16 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case s.state() == stateEnded:
 		s.mu.Unlock()
-		refuse(w, r, unknownSession)
+		s.server.refuse(w, r, unknownSession)
 		return
 	case s.ws != nil:
 		s.mu.Unlock()
-		refuse(w, r, badRequest)
+		s.server.refuse(w, r, badRequest.because(errTransport))
 		return
 	case s.poll != nil:
 		s.mu.Unlock()
 		s.end(ReasonTransportError, errOverlap, nil)
-		refuse(w, r, badRequest)
+		s.server.refuse(w, r, badRequest.because(errOverlap))
 		return
 	}
 	p := &poll{wake: make(chan struct{}, 1)}
@@ -204,16 +204,16 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case s.state() == stateEnded:
 		s.mu.Unlock()
-		refuse(w, r, unknownSession)
+		s.server.refuse(w, r, unknownSession)
 		return
 	case s.ws != nil:
 		s.mu.Unlock()
-		refuse(w, r, badRequest)
+		s.server.refuse(w, r, badRequest.because(errTransport))
 		return
 	case s.posting:
 		s.mu.Unlock()
 		s.end(ReasonTransportError, errOverlap, nil)
-		refuse(w, r, badRequest)
+		s.server.refuse(w, r, badRequest.because(errOverlap))
 		return
 	}
 	s.posting = true

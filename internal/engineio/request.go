@@ -2,34 +2,53 @@ package engineio
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 )
 
-// A refusal is the answer to a request that is not served (Engine.IO v4, "Error handling").
-type refusal struct {
-	status  int
-	code    int // -1: none, the body is the bare message
-	message string
+// A Refusal is the answer to a request that is not served (Engine.IO v4, "Error handling").
+type Refusal struct {
+	Status  int
+	Code    int // -1: none, the body is the bare message
+	Message string
+	Err     error // what the client is not told, nil if there is no more to say
 }
 
 // The refusals of the protocol. Clients compare the bodies byte for byte.
 var (
-	unknownTransport = &refusal{http.StatusBadRequest, 0, "Transport unknown"}
-	unknownSession   = &refusal{http.StatusBadRequest, 1, "Session ID unknown"}
-	badMethod        = &refusal{http.StatusBadRequest, 2, "Bad handshake method"}
-	badRequest       = &refusal{http.StatusBadRequest, 3, "Bad request"}
-	forbidden        = &refusal{http.StatusForbidden, 4, "Forbidden"}
-	badVersion       = &refusal{http.StatusBadRequest, 5, "Unsupported protocol version"}
-	unavailable      = &refusal{http.StatusServiceUnavailable, -1, "Service Unavailable"}
+	unknownTransport = &Refusal{http.StatusBadRequest, 0, "Transport unknown", nil}
+	unknownSession   = &Refusal{http.StatusBadRequest, 1, "Session ID unknown", nil}
+	badMethod        = &Refusal{http.StatusBadRequest, 2, "Bad handshake method", nil}
+	badRequest       = &Refusal{http.StatusBadRequest, 3, "Bad request", nil}
+	forbidden        = &Refusal{http.StatusForbidden, 4, "Forbidden", nil}
+	badVersion       = &Refusal{http.StatusBadRequest, 5, "Unsupported protocol version", nil}
+	unavailable      = &Refusal{http.StatusServiceUnavailable, -1, "Service Unavailable", nil}
+	upgradeRequired  = &Refusal{http.StatusUpgradeRequired, -1, "Upgrade Required", nil}
 )
+
+var (
+	errOriginHeader = errors.New("malformed Origin header")
+	errOrigin       = errors.New("origin not allowed")
+	errTransport    = errors.New("request of another transport than the session's")
+	errUpgrade      = errors.New("transport and Upgrade header do not fit")
+	errRevision     = errors.New("protocol revision of another session")
+	errMethod       = errors.New("method not allowed")
+	errHandshake    = errors.New("malformed WebSocket handshake")
+)
+
+// because returns the refusal with its reason.
+func (no Refusal) because(err error) *Refusal {
+	no.Err = err
+	return &no
+}
 
 const protocolVersion = "4"
 
 // admit checks a request in the order that clients know, and returns its session, nil for a request to open one.
-func (srv *Server) admit(r *http.Request) (*Session, *refusal) {
+func (srv *Server) admit(r *http.Request) (*Session, *Refusal) {
 	q := parseQuery(r.URL.RawQuery)
 	upgrade := isUpgrade(r)
 	switch {
@@ -39,9 +58,9 @@ func (srv *Server) admit(r *http.Request) (*Session, *refusal) {
 		q.transport != Polling && q.transport != WebSocket:
 		return nil, unknownTransport
 	case !validOrigin(r.Header):
-		return nil, badRequest
+		return nil, badRequest.because(errOriginHeader)
 	case srv.config.CheckOrigin != nil && !srv.config.CheckOrigin(r):
-		return nil, forbidden
+		return nil, forbidden.because(errOrigin)
 	case q.repeated&repeatedSID != 0:
 		return nil, unknownSession
 	}
@@ -52,57 +71,63 @@ func (srv *Server) admit(r *http.Request) (*Session, *refusal) {
 	case r.Method != http.MethodGet:
 		return nil, badMethod
 	case upgrade != (q.transport == WebSocket):
-		return nil, badRequest
+		return nil, badRequest.because(errUpgrade)
 	case q.repeated&repeatedEIO != 0 || q.eio != protocolVersion:
 		return nil, badVersion
 	}
 	if allow := srv.config.AllowRequest; allow != nil {
 		if err := allow(r); err != nil {
-			no := *forbidden
+			no := forbidden.because(err)
 			if text := err.Error(); text != "" {
-				no.message = text
+				no.Message = text
 			}
-			return nil, &no
+			return nil, no
 		}
 	}
 	return nil, nil
 }
 
-func (srv *Server) admitKnown(r *http.Request, q *query, upgrade bool) (*Session, *refusal) {
+func (srv *Server) admitKnown(r *http.Request, q *query, upgrade bool) (*Session, *Refusal) {
 	s := srv.session(q.sid)
 	switch {
 	case s == nil:
 		return nil, unknownSession
-	case upgrade && (q.transport != WebSocket || srv.config.NoUpgrades || r.Method != http.MethodGet),
-		!upgrade && (q.transport != Polling || s.Transport() != Polling),
-		!upgrade && r.Method != http.MethodGet && r.Method != http.MethodPost,
-		q.repeated&repeatedEIO != 0 || q.eio != protocolVersion:
-		return nil, badRequest
+	case upgrade && (q.transport != WebSocket || srv.config.NoUpgrades || r.Method != http.MethodGet):
+		return nil, badRequest.because(errUpgrade)
+	case !upgrade && (q.transport != Polling || s.Transport() != Polling):
+		return nil, badRequest.because(errTransport)
+	case !upgrade && r.Method != http.MethodGet && r.Method != http.MethodPost:
+		return nil, badRequest.because(errMethod)
+	case q.repeated&repeatedEIO != 0 || q.eio != protocolVersion:
+		return nil, badRequest.because(errRevision)
 	}
 	return s, nil
 }
 
 // refuse writes the refusal: as JSON, or bare if the client wants a WebSocket and so won't parse it.
-func refuse(w http.ResponseWriter, r *http.Request, no *refusal) {
+func (srv *Server) refuse(w http.ResponseWriter, r *http.Request, no *Refusal) {
+	if f := srv.config.Refused; f != nil {
+		f(r, no)
+	}
 	h := w.Header()
-	status := no.status
+	status := no.Status
 	var body []byte
 	switch {
 	case isUpgrade(r):
-		if no.code >= 0 {
+		if no.Code >= 0 {
 			status = http.StatusBadRequest
 		}
 		h.Set("Connection", "close")
 		h.Set("Content-Type", "text/html")
-		body = []byte(no.message)
-	case no.code < 0:
+		body = []byte(no.Message)
+	case no.Code < 0:
 		h.Set("Content-Type", "text/plain; charset=utf-8")
-		body = []byte(no.message)
+		body = []byte(no.Message)
 	default:
 		h.Set("Content-Type", "application/json")
-		message, _ := json.Marshal(no.message)
+		message, _ := json.Marshal(no.Message)
 		body = append(body, `{"code":`...)
-		body = strconv.AppendInt(body, int64(no.code), 10)
+		body = strconv.AppendInt(body, int64(no.Code), 10)
 		body = append(body, `,"message":`...)
 		body = append(body, message...)
 		body = append(body, '}')

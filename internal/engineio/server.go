@@ -66,7 +66,7 @@ func (srv *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s, no := srv.admit(r)
 	switch {
 	case no != nil:
-		refuse(w, r, no)
+		srv.refuse(w, r, no)
 	case isUpgrade(r):
 		srv.serveWebSocket(w, r, s)
 	case s == nil:
@@ -83,7 +83,7 @@ func (srv *Server) openPolling(w http.ResponseWriter, r *http.Request) {
 	s := srv.newSession(r)
 	s.enqueueOpen(srv.upgrades)
 	if !srv.begin(s) {
-		refuse(w, r, unavailable)
+		srv.refuse(w, r, unavailable)
 		return
 	}
 	if c := srv.config.Cookie; c != nil {

@@ -24,13 +24,13 @@ var notAccepted = map[string]bool{
 
 // serveWebSocket makes a WebSocket of the request's connection: for a new session if s is nil, else to take over s.
 func (srv *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, s *Session) {
-	key, ok := checkHandshake(w, r)
+	key, ok := srv.checkHandshake(w, r)
 	if !ok {
 		return
 	}
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil { // not HTTP/1.1, or a middleware in between that hides the connection
-		refuse(w, r, &refusal{http.StatusUpgradeRequired, -1, "Upgrade Required"})
+		srv.refuse(w, r, upgradeRequired)
 		return
 	}
 	_ = conn.SetDeadline(time.Time{})
@@ -113,11 +113,11 @@ func (srv *Server) write(l link, b []byte) error {
 }
 
 // checkHandshake checks what RFC 6455 §4.2.1 asks of the request, and answers it if it falls short.
-func checkHandshake(w http.ResponseWriter, r *http.Request) (key string, ok bool) {
+func (srv *Server) checkHandshake(w http.ResponseWriter, r *http.Request) (key string, ok bool) {
 	keys, versions := r.Header["Sec-Websocket-Key"], r.Header["Sec-Websocket-Version"]
 	if len(versions) != 1 || versions[0] != "13" {
 		w.Header().Set("Sec-WebSocket-Version", "13")
-		refuse(w, r, &refusal{http.StatusUpgradeRequired, -1, "Upgrade Required"})
+		srv.refuse(w, r, upgradeRequired)
 		return "", false
 	}
 	if len(keys) == 1 && len(keys[0]) == 24 && r.ProtoAtLeast(1, 1) && r.ContentLength == 0 {
@@ -126,7 +126,7 @@ func checkHandshake(w http.ResponseWriter, r *http.Request) (key string, ok bool
 			return keys[0], true
 		}
 	}
-	refuse(w, r, badRequest)
+	srv.refuse(w, r, badRequest.because(errHandshake))
 	return "", false
 }
 
