@@ -14,7 +14,7 @@ build: client
 client: $(CLIENT)
 
 # The official Socket.IO client, for the playground: from npm, in the version of the lock file.
-$(CLIENT): internal/console/package-lock.json
+$(CLIENT): internal/console/package-lock.json internal/console/package.json
 	.ci/need npm
 	cd internal/console && npm ci --no-audit --no-fund --ignore-scripts && npm run vendor
 	touch $@

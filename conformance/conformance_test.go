@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -38,6 +39,27 @@ func TestPlayground(t *testing.T) {
 }
 
 // A client that opened a session and vanished does not keep the server from ending in good order.
+// The bundles of the official client come from the server itself, under the names that pages know.
+func TestClientBundle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs the binary")
+	}
+	s := newServer(t)
+	for _, bundle := range []string{"socket.io.js", "socket.io.min.js", "socket.io.esm.min.js", "socket.io.msgpack.min.js"} {
+		for _, name := range []string{bundle, bundle + ".map"} {
+			resp, err := http.Get(s.url + "/socket.io/" + name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil || resp.StatusCode != 200 || len(body) < 10_000 || resp.Header.Get("ETag") == "" {
+				t.Errorf("%s: %s, %d bytes, %v", name, resp.Status, len(body), err)
+			}
+		}
+	}
+}
+
 func TestStopBesidesVanishedClient(t *testing.T) {
 	skipShort(t)
 	s := newServer(t)

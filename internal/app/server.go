@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -80,7 +81,8 @@ func (s *server) start(ctx context.Context, c serveConfig) (err error) {
 	}
 	s.sockets = holdpost.NewServer(&holdpost.Config{
 		Origins: devOrigins(s.public.Addr()), Logger: s.log,
-		Recovery: &holdpost.Recovery{Journal: journal, Identity: identityOf},
+		Recovery:    &holdpost.Recovery{Journal: journal, Identity: identityOf},
+		ClientFiles: console.ClientFiles(),
 	})
 	main := s.sockets.Of("/")
 	main.Use(devGate)
@@ -192,7 +194,7 @@ func (s *server) untilDone(ctx context.Context, ready func()) (execute func() er
 func (s *server) publicActor() (execute func() error, interrupt func(error)) {
 	pages := console.Handler()
 	h := newHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/socket.io/" || r.URL.Path == "/socket.io" {
+		if r.URL.Path == "/socket.io" || strings.HasPrefix(r.URL.Path, "/socket.io/") {
 			s.sockets.ServeHTTP(w, r)
 			return
 		}

@@ -50,6 +50,15 @@ func Built() bool {
 	return err == nil
 }
 
+// ClientFiles returns the bundles of the official client that this binary holds, which may be none.
+func ClientFiles() fs.FS {
+	files, err := fs.Sub(embedded, "assets/vendor")
+	if err != nil {
+		panic(err) // the name is valid
+	}
+	return files
+}
+
 type pages map[string]*file // by URL path
 
 func newPages(assets fs.FS) pages {
