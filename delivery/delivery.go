@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/holdpost/holdpost"
 	"github.com/holdpost/holdpost/queue"
@@ -19,8 +20,15 @@ type Config struct {
 	Identity func(*holdpost.Socket) string
 	// Window bounds the bytes that wait for one connection because of its subscriptions. Default 65,536.
 	Window int
-	// MaxSubscriptions bounds the subscriptions of one socket. Default 128.
+	// MaxSubscriptions bounds the subscriptions of one socket, and the places whose presence it watches. Default 128.
 	MaxSubscriptions int
+	// Inbox subscribes every socket that has an identity to the topic inbox/ followed by the identity, as it connects.
+	Inbox bool
+	// Device returns which of an identity's devices a socket is on, "" when that is not known: each device has personal queues
+	// of its own then. Default: the devices of an identity share them, and what one has acknowledged none gets again.
+	Device func(*holdpost.Socket) string
+	// Grace is how long an identity stays present after its last socket has gone. Default 10 s.
+	Grace time.Duration
 	// Logger takes what no caller sees. Default [slog.Default].
 	Logger *slog.Logger
 }
@@ -31,6 +39,8 @@ type Delivery struct {
 
 	subscriptions *holdpost.Key[*subscriptions] // of a socket
 	recoverable   *holdpost.Key[[]Subscription] // the same, for when it is recovered
+	watching      *holdpost.Key[watches]        // likewise
+	presences     *presences
 
 	// The event that was encoded last: one event mostly goes to many sockets in a row.
 	plain, withOffset atomic.Pointer[encodedEvent]
@@ -46,6 +56,12 @@ func New(c Config) *Delivery {
 	if c.Identity == nil {
 		c.Identity = func(*holdpost.Socket) string { return "" }
 	}
+	if c.Device == nil {
+		c.Device = func(*holdpost.Socket) string { return "" }
+	}
+	if c.Grace == 0 {
+		c.Grace = 10 * time.Second
+	}
 	if c.Window == 0 {
 		c.Window = 64 << 10
 	}
@@ -59,10 +75,12 @@ func New(c Config) *Delivery {
 		config:        c,
 		subscriptions: holdpost.NewKey[*subscriptions]("delivery.subscriptions"),
 		recoverable:   holdpost.NewRecoverableKey[[]Subscription]("delivery.subscriptions"),
+		watching:      holdpost.NewRecoverableKey[watches]("delivery.watches"),
+		presences:     newPresences(c.Grace),
 	}
 }
 
-// Handle registers the client operations join, leave, send, subscribe, unsubscribe, publish and history on a namespace. The
+// Handle registers the client operations join, leave, send, subscribe, unsubscribe, publish, history and presence on a namespace. The
 // subscriptions of a socket that is recovered are recovered with it. It panics when one of them is registered already.
 func (d *Delivery) Handle(ns *holdpost.Namespace) {
 	for event, h := range map[string]holdpost.Handler{
@@ -73,15 +91,39 @@ func (d *Delivery) Handle(ns *holdpost.Namespace) {
 		"unsubscribe": d.unsubscribe,
 		"publish":     d.publish,
 		"history":     d.history,
+		"presence":    d.presence,
 	} {
 		ns.On(event, func(ctx context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
 			reply, err := h(ctx, s, args)
 			return reply, coded(err)
 		})
 	}
-	ns.OnConnection(func(ctx context.Context, s *holdpost.Socket) error { return d.reattach(ctx, s) })
+	ns.OnConnection(d.connected)
 	ns.OnDisconnect(func(s *holdpost.Socket, _ holdpost.Reason) { d.detach(s) })
+	ns.OnJoin(func(s *holdpost.Socket, room string, _ bool) {
+		d.presences.enter(place{namespace: s.Namespace().Name(), room: room}, d.config.Identity(s))
+	})
+	ns.OnLeave(func(s *holdpost.Socket, room string, _ bool) {
+		d.presences.leave(place{namespace: s.Namespace().Name(), room: room}, d.config.Identity(s))
+	})
 }
+
+// connected gives a socket what it had, or what every new one has.
+func (d *Delivery) connected(ctx context.Context, s *holdpost.Socket) error {
+	if s.Recovered() {
+		d.rewatch(s)
+		return d.reattach(ctx, s)
+	}
+	identity := d.config.Identity(s)
+	if !d.config.Inbox || identity == "" {
+		return nil
+	}
+	_, err := d.Subscribe(ctx, s, Subscription{Topic: inboxPrefix + identity})
+	return err
+}
+
+// Close ends what goes on without a socket: grace periods. Call it after the server was shut down.
+func (d *Delivery) Close() { d.presences.close() }
 
 // prepare encodes an event with or without its offset as the last argument.
 func (d *Delivery) prepare(e *queue.Event, withOffset bool) (*holdpost.Prepared, error) {

@@ -67,6 +67,7 @@ type post struct {
 	store    *store
 	journals *store // nil without recovery
 	journal  *delivery.Journal
+	delivery *delivery.Delivery
 	srv      *holdpost.Server
 	config   func(*delivery.Config)
 	once     *sync.Once
@@ -108,7 +109,8 @@ func (p *post) start() {
 		}
 		return nil
 	})
-	delivery.New(dc).Handle(ns)
+	p.delivery = delivery.New(dc)
+	p.delivery.Handle(ns)
 	p.Host = peertest.New(p.t, p.srv)
 	p.once = new(sync.Once)
 	p.t.Cleanup(p.stop)
@@ -116,11 +118,12 @@ func (p *post) start() {
 
 // stop ends the server and its store, once.
 func (p *post) stop() {
-	srv, kept, journals, journal := p.srv, p.store, p.journals, p.journal
+	srv, kept, journals, journal, d := p.srv, p.store, p.journals, p.journal, p.delivery
 	p.once.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		srv.Shutdown(ctx)
+		d.Close()
 		kept.close()
 		if journals != nil {
 			journals.Broker.Close()

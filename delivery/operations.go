@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/holdpost/holdpost"
@@ -15,6 +16,7 @@ import (
 // Codes of the errors that operations answer, besides those of packages holdpost and queue.
 const (
 	CodeInvalidRoom  = "invalid_room"
+	CodeForbidden    = "forbidden"     // it is somebody else's
 	CodeTooMany      = "too_many"      // a limit on one socket is reached
 	CodeNotSupported = "not_supported" // an option that this version does not serve
 )
@@ -155,6 +157,9 @@ func (d *Delivery) subscribe(ctx context.Context, s *holdpost.Socket, args holdp
 	if err := topicArg(args, &o.Topic, &o); err != nil {
 		return nil, err
 	}
+	if err := d.private(s, o.Topic); err != nil {
+		return nil, err
+	}
 	spec := Subscription{Topic: o.Topic, Queue: o.Queue, Events: o.Events, Prefetch: o.Prefetch, Exclusive: o.Exclusive, Meta: o.Meta}
 	if o.AckTimeout != "" {
 		timeout, err := time.ParseDuration(o.AckTimeout)
@@ -189,6 +194,18 @@ func startOption(from string) (queue.Start, error) {
 	return start, nil
 }
 
+// private refuses to let a client read somebody else's inbox, or all inboxes by a pattern.
+func (d *Delivery) private(s *holdpost.Socket, topic string) error {
+	literal, _, pattern := strings.Cut(topic, "*")
+	if !strings.HasPrefix(literal, inboxPrefix) && !(pattern && strings.HasPrefix(inboxPrefix, literal)) {
+		return nil
+	}
+	if identity := d.config.Identity(s); !pattern && identity != "" && topic == inboxPrefix+identity {
+		return nil
+	}
+	return &holdpost.Error{Code: CodeForbidden, Message: "an inbox is read by its owner alone"}
+}
+
 // unsubscribe: topic, or {topic, queue} → {topic, queue}.
 func (d *Delivery) unsubscribe(ctx context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
 	var o struct {
@@ -204,11 +221,14 @@ func (d *Delivery) unsubscribe(ctx context.Context, s *holdpost.Socket, args hol
 	return []any{o}, nil
 }
 
-// publish: topic or {topic, id}, event, args… → {topic, offset, id, duplicate}.
-func (d *Delivery) publish(ctx context.Context, _ *holdpost.Socket, args holdpost.Args) ([]any, error) {
+// publish: topic or {topic, id, key, room}, event, args… → {topic, offset, id, duplicate}. The event goes to the others in the room
+// too, live, once it is stored.
+func (d *Delivery) publish(ctx context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
 	var o struct {
 		Topic string          `json:"topic"`
 		ID    string          `json:"id"`
+		Key   string          `json:"key"`
+		Room  string          `json:"room"`
 		TTL   json.RawMessage `json:"ttl"`
 		Delay json.RawMessage `json:"delay"`
 	}
@@ -235,10 +255,15 @@ func (d *Delivery) publish(ctx context.Context, _ *holdpost.Socket, args holdpos
 		return nil, err
 	}
 	p, err := d.config.Broker.Publish(ctx, queue.Message{
-		Topic: o.Topic, ID: o.ID, Event: event, Args: array, Attachments: rest.Attachments(),
+		Topic: o.Topic, ID: o.ID, Key: o.Key, Event: event, Args: array, Attachments: rest.Attachments(),
 	})
 	if err != nil {
 		return nil, err
+	}
+	if o.Room != "" && !p.Duplicate {
+		if err := s.To(o.Room).Emit(ctx, event, rest, p.Offset.String()); err != nil {
+			return nil, err
+		}
 	}
 	return []any{published{p.Topic, p.Offset.String(), p.ID, p.Duplicate}}, nil
 }
@@ -251,13 +276,16 @@ type published struct {
 }
 
 // history: topic, or {topic, from, limit} → {events, next, complete}.
-func (d *Delivery) history(ctx context.Context, _ *holdpost.Socket, args holdpost.Args) ([]any, error) {
+func (d *Delivery) history(ctx context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
 	o := struct {
 		Topic string `json:"topic"`
 		From  string `json:"from"`
 		Limit int    `json:"limit"`
 	}{From: "first", Limit: 100}
 	if err := topicArg(args, &o.Topic, &o); err != nil {
+		return nil, err
+	}
+	if err := d.private(s, o.Topic); err != nil {
 		return nil, err
 	}
 	start, err := startOption(o.From)

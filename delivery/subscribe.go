@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,10 +13,15 @@ import (
 	"github.com/holdpost/holdpost/queue"
 )
 
-// socketQueue begins the names of the queues of sockets without an identity.
-const socketQueue = "socket/"
-
 const (
+	// inboxPrefix begins the topics of what is published to a person.
+	inboxPrefix = "inbox/"
+
+	// socketQueue begins the names of the queues of sockets without an identity, deviceQueue of those of one device. No identity may
+	// begin like that.
+	socketQueue = "socket/"
+	deviceQueue = "device/"
+
 	// socketExpiry is how long such a queue waits for its socket to be recovered, should the server end without a word.
 	socketExpiry = time.Hour
 	deleteTime   = 10 * time.Second
@@ -45,9 +51,10 @@ type Subscribed struct {
 
 // subscriptions are those of one socket.
 type subscriptions struct {
-	mu     sync.Mutex
-	closed bool
-	all    map[subscriptionKey]*subscription
+	mu      sync.Mutex // guards the fields below
+	closed  bool
+	all     map[subscriptionKey]*subscription
+	watched []place
 }
 
 type subscriptionKey struct{ topic, queue string }
@@ -72,10 +79,13 @@ func (d *Delivery) Subscribe(ctx context.Context, s *holdpost.Socket, spec Subsc
 		if old.same(spec) {
 			return old.state(ctx)
 		}
-		old.close()
+		d.end(old)
 		delete(mine.all, spec.key())
 	} else if len(mine.all) >= d.config.MaxSubscriptions {
 		return Subscribed{}, &holdpost.Error{Code: CodeTooMany, Message: fmt.Sprintf("a socket may have %d subscriptions", d.config.MaxSubscriptions)}
+	}
+	if identity := d.config.Identity(s); strings.HasPrefix(identity, socketQueue) || strings.HasPrefix(identity, deviceQueue) {
+		return Subscribed{}, &holdpost.Error{Code: "invalid_queue", Message: fmt.Sprintf("identity %q begins like a name of Holdpost's own", identity)}
 	}
 	q, err := d.config.Broker.Queue(ctx, d.queueConfig(s, spec))
 	if err != nil {
@@ -99,6 +109,7 @@ func (d *Delivery) Subscribe(ctx context.Context, s *holdpost.Socket, spec Subsc
 		return Subscribed{}, err
 	}
 	mine.all[spec.key()] = sub
+	d.presences.enter(place{topic: spec.Topic}, d.config.Identity(s))
 	d.remember(s, mine)
 	sub.consumer.Store(consumer)
 	consumer.Resume() // whatever was offered before was refused
@@ -112,8 +123,14 @@ func (d *Delivery) queueConfig(s *holdpost.Socket, spec Subscription) queue.Queu
 	if c.Shared {
 		return c
 	}
-	if c.Name = d.config.Identity(s); c.Name == "" {
+	identity, device := d.config.Identity(s), d.config.Device(s)
+	switch {
+	case identity == "":
 		c.Name, c.Expiry, c.Ephemeral = socketQueue+s.ID(), socketExpiry, !s.Recoverable()
+	case device == "":
+		c.Name = identity
+	default: // the length keeps two identities from having one name
+		c.Name = fmt.Sprintf("%s%d/%s/%s", deviceQueue, len(identity), identity, device)
 	}
 	return c
 }
@@ -148,11 +165,17 @@ func (d *Delivery) Unsubscribe(ctx context.Context, s *holdpost.Socket, topic, q
 	if sub == nil {
 		return nil
 	}
-	sub.close()
+	d.end(sub)
 	if queue != "" {
 		return nil
 	}
 	return sub.queue.Delete(ctx)
+}
+
+// end closes a subscription's consumer. The subscription is in no list any more.
+func (d *Delivery) end(sub *subscription) {
+	sub.close()
+	d.presences.leave(place{topic: sub.spec.Topic}, d.config.Identity(sub.socket))
 }
 
 // remember has the subscriptions recovered with the socket. mine.mu is held.
@@ -166,9 +189,6 @@ func (d *Delivery) remember(s *holdpost.Socket, mine *subscriptions) {
 
 // reattach subscribes a recovered socket to what it was subscribed to. What can't be had any more the client is told by a gap.
 func (d *Delivery) reattach(ctx context.Context, s *holdpost.Socket) error {
-	if !s.Recovered() {
-		return nil
-	}
 	specs, _ := d.recoverable.Get(s)
 	for _, spec := range specs {
 		if _, err := d.Subscribe(ctx, s, spec); err != nil {
@@ -208,11 +228,14 @@ func (d *Delivery) detach(s *holdpost.Socket) {
 	}
 	mine.mu.Lock()
 	mine.closed = true
-	all := mine.all
-	mine.all = nil
+	all, watched := mine.all, mine.watched
+	mine.all, mine.watched = nil, nil
 	mine.mu.Unlock()
+	for _, where := range watched {
+		d.presences.unwatch(where, s)
+	}
 	for _, sub := range all {
-		sub.close()
+		d.end(sub)
 		if sub.spec.Queue == "" && d.config.Identity(s) == "" && !s.Recoverable() {
 			d.forget(sub.queue)
 		}
@@ -232,11 +255,16 @@ func (d *Delivery) forget(q *queue.Queue) {
 func (u *subscription) taken(err error) {
 	mine := u.delivery.subscriptionsOf(u.socket)
 	mine.mu.Lock()
-	if mine.all[u.spec.key()] == u {
+	was := mine.all[u.spec.key()] == u
+	if was {
 		delete(mine.all, u.spec.key())
 		u.delivery.remember(u.socket, mine)
 	}
 	mine.mu.Unlock()
+	if !was {
+		return
+	}
+	u.delivery.end(u)
 	p, perr := holdpost.Prepare("unsubscribed", map[string]string{"topic": u.spec.Topic, "queue": u.queue.Name(), "reason": queue.Code(err)})
 	if perr == nil { // strings can always be sent
 		u.socket.Deliver(p, true)

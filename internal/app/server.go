@@ -86,7 +86,9 @@ func (s *server) start(ctx context.Context, c serveConfig) (err error) {
 	})
 	main := s.sockets.Of("/")
 	main.Use(devGate)
-	delivery.New(delivery.Config{Broker: s.store.Broker, Identity: identityOf, Logger: s.log}).Handle(main)
+	post := delivery.New(delivery.Config{Broker: s.store.Broker, Identity: identityOf, Inbox: true, Logger: s.log})
+	post.Handle(main)
+	s.closers = append(s.closers, closer{"delivery", func() error { post.Close(); return nil }})
 	return nil
 }
 
