@@ -22,6 +22,8 @@ type Config struct {
 	Path string
 	// Transports lists what is served: "polling", "websocket". Default both.
 	Transports []string
+	// NoUpgrades keeps a connection on the transport that it began with.
+	NoUpgrades bool
 	// PingInterval is the time between two heartbeats. Default 25 s (Engine.IO v4, heartbeat).
 	PingInterval time.Duration
 	// PingTimeout is the time in which a client must answer a heartbeat. Default 20 s.
@@ -62,6 +64,9 @@ type Config struct {
 	// socket.io.esm.min.js, socket.io.msgpack.min.js and the .map of each. Those that are missing are not found. nil: none.
 	ClientFiles fs.FS
 
+	// MaxConnections bounds the connections of the server; a client beyond it is told to try again later (503, or close code
+	// 1013). Default no limit.
+	MaxConnections int
 	// MaxPayload bounds what a client may send at once, in bytes: a POST body, a WebSocket message. Default 1,000,000.
 	MaxPayload int
 	// MaxAttachments bounds the binary values of one event. Default 10.
@@ -135,7 +140,7 @@ func (c *Config) Validate() error {
 		field string
 		value int64
 	}{
-		{"MaxPayload", int64(c.MaxPayload)}, {"MaxAttachments", int64(c.MaxAttachments)}, {"MaxNameBytes", int64(c.MaxNameBytes)},
+		{"MaxConnections", int64(c.MaxConnections)}, {"MaxPayload", int64(c.MaxPayload)}, {"MaxAttachments", int64(c.MaxAttachments)}, {"MaxNameBytes", int64(c.MaxNameBytes)},
 		{"MaxAuthBytes", int64(c.MaxAuthBytes)}, {"MaxDepth", int64(c.MaxDepth)}, {"MaxValues", int64(c.MaxValues)},
 		{"MaxNamespaces", int64(c.MaxNamespaces)}, {"MaxDynamicNamespaces", int64(c.MaxDynamicNamespaces)},
 		{"MaxRooms", int64(c.MaxRooms)}, {"MaxPendingAcks", int64(c.MaxPendingAcks)},
@@ -219,6 +224,8 @@ func (c *Config) engine(origins *originList, open func(*engineio.Session) engine
 	return engineio.Config{
 		Path:              c.Path,
 		Transports:        c.Transports,
+		NoUpgrades:        c.NoUpgrades,
+		MaxSessions:       c.MaxConnections,
 		PingInterval:      c.PingInterval,
 		PingTimeout:       c.PingTimeout,
 		UpgradeTimeout:    c.UpgradeTimeout,

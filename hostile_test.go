@@ -3,6 +3,7 @@ package holdpost_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"strings"
 	"testing"
@@ -157,6 +158,43 @@ func TestHostilePackets(t *testing.T) {
 				}
 				other.Send(`421["echo"]`)
 				other.Want("nobody else is harmed", `431[]`)
+			})
+		})
+	}
+}
+
+// The same against handlers that panic, that never return, and against none: nobody else notices, and the server ends.
+func TestHostilePacketsAnyHandler(t *testing.T) {
+	for kind, wrap := range map[string]holdpost.Wrapper{
+		"panics": func(context.Context, *holdpost.Socket, string, holdpost.Args, holdpost.Handler) ([]any, error) {
+			panic("broke")
+		},
+		"blocks": func(ctx context.Context, _ *holdpost.Socket, _ string, _ holdpost.Args, _ holdpost.Handler) ([]any, error) {
+			<-ctx.Done()
+			return nil, context.Cause(ctx)
+		},
+		"none": nil,
+	} {
+		t.Run(kind, func(t *testing.T) {
+			bubble(t, holdpost.Config{Logger: slog.New(slog.DiscardHandler)}, func(t *testing.T, w *world) {
+				if wrap != nil {
+					w.main.Wrap(wrap)
+				}
+				w.srv.Of("/known").Wrap(func(ctx context.Context, s *holdpost.Socket, event string, args holdpost.Args, next holdpost.Handler) ([]any, error) {
+					return []any{event}, nil
+				})
+				bystander := &client{Peer: w.Connect(peertest.WebSocket), w: w}
+				bystander.join("/known", "")
+				for i, tt := range hostile {
+					c := w.connect(peertest.WebSocket)
+					c.throw(tt.packets...)
+					c.throw(`42["echo"]`)
+					bystander.Send(fmt.Sprintf(`42/known,%d["x"]`, i))
+					bystander.Want("is served beside "+tt.name, fmt.Sprintf(`43/known,%d["x"]`, i))
+				}
+				if err := w.srv.Shutdown(background); err != nil {
+					t.Error(err)
+				}
 			})
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/holdpost/holdpost"
 	"github.com/holdpost/holdpost/internal/peertest"
@@ -130,5 +131,40 @@ func TestMiddleware(t *testing.T) {
 		if seen.Load() == before {
 			t.Error("a request went past")
 		}
+	})
+}
+
+func TestMaxConnections(t *testing.T) {
+	for _, transport := range []string{peertest.Polling, peertest.WebSocket} {
+		bubble(t, holdpost.Config{MaxConnections: 2}, func(t *testing.T, w *world) {
+			w.connect(transport)
+			last := w.connect(transport)
+			if status, _ := w.Request("GET", "EIO=4&transport=polling", ""); status != 503 {
+				t.Errorf("one too many polls: %d", status)
+			}
+			conn := w.DialWebSocket("EIO=4&transport=websocket")
+			p := w.NewPeer()
+			p.Read(conn)
+			p.Want("one too many WebSockets", "close 1013")
+			p.Close()
+			last.Send("1")
+			last.wantClosed("one has left")
+			synctest.Wait()
+			w.connect(transport)
+		})
+	}
+}
+
+func TestNoUpgrades(t *testing.T) {
+	bubble(t, holdpost.Config{NoUpgrades: true}, func(t *testing.T, w *world) {
+		c := w.connect(peertest.Polling)
+		if !strings.Contains(c.Open, `"upgrades":[]`) {
+			t.Errorf("open packet %s", c.Open)
+		}
+		resp := w.dialHTTP(peertest.WebSocketRequest("EIO=4&transport=websocket&sid=" + c.SID))
+		if resp.StatusCode != 400 {
+			t.Errorf("upgrade: %d", resp.StatusCode)
+		}
+		w.connect(peertest.WebSocket)
 	})
 }
