@@ -273,7 +273,7 @@ func (r *reader) name(i, end int, p *Packet) bool {
 			r.fail(i, "event name too long")
 			return false
 		}
-		p.Name = unquote(r.b[i+1 : end-1])
+		p.Name = Unquote(r.b[i+1 : end-1])
 	case c == '-' || c-'0' <= 9:
 		if end-i > r.limits.Name {
 			r.fail(i, "event name too long")
@@ -295,8 +295,8 @@ func (r *reader) name(i, end int, p *Packet) bool {
 	return true
 }
 
-// unquote decodes the inside of a valid JSON string. A lone surrogate becomes U+FFFD.
-func unquote(b []byte) string {
+// Unquote decodes the inside of a valid JSON string. A lone surrogate becomes U+FFFD.
+func Unquote(b []byte) string {
 	i := 0
 	for i < len(b) && b[i] != '\\' {
 		i++

@@ -61,6 +61,12 @@ func appendHeader(dst []byte, t Type, attachments int, ns string, id int64) []by
 	return dst
 }
 
+// AppendPlaceholder appends what stands for an attachment in JSON.
+func AppendPlaceholder(dst []byte, num int) []byte {
+	dst = append(dst, `{"_placeholder":true,"num":`...)
+	return append(strconv.AppendInt(dst, int64(num), 10), '}')
+}
+
 const hexDigits = "0123456789abcdef"
 
 // AppendString appends s as a JSON string. Only what JSON requires is escaped; invalid UTF-8 becomes U+FFFD.

@@ -94,8 +94,8 @@ func checkString(t *testing.T, quoted []byte) {
 	if err := json.Unmarshal(quoted, &want); err != nil {
 		t.Fatal(err)
 	}
-	if got := unquote(quoted[1 : len(quoted)-1]); got != want {
-		t.Fatalf("unquote(%q) = %q, want %q", quoted, got, want)
+	if got := Unquote(quoted[1 : len(quoted)-1]); got != want {
+		t.Fatalf("Unquote(%q) = %q, want %q", quoted, got, want)
 	}
 	var back string
 	if err := json.Unmarshal(AppendString(nil, want), &back); err != nil || back != want {

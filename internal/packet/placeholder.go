@@ -1,5 +1,7 @@
 package packet
 
+import "strconv"
+
 // level is an array or object that placeholders has open.
 type level struct {
 	object      bool
@@ -80,6 +82,15 @@ func placeholders(dst, b []byte, n int, replace func(dst []byte, num int) []byte
 	return dst, -1
 }
 
+// MarkAttachments appends raw, which is valid JSON, with "#" and a number in the place of each placeholder. A "#" stands
+// nowhere else outside of a string. It reports false for a placeholder that names none of n attachments.
+func MarkAttachments(dst, raw []byte, n int) ([]byte, bool) {
+	dst, at := placeholders(dst, raw, n, func(dst []byte, num int) []byte {
+		return strconv.AppendInt(append(dst, '#'), int64(num), 10)
+	})
+	return dst, at < 0
+}
+
 // take notes the value of the member at hand; nil stands for an array or object.
 func (l *level) take(value []byte) {
 	switch l.member {
@@ -127,7 +138,7 @@ func memberOf(key []byte) byte {
 	}
 	for _, c := range key {
 		if c == '\\' {
-			key = []byte(unquote(key))
+			key = []byte(Unquote(key))
 			break
 		}
 	}

@@ -53,10 +53,9 @@ func (m *marshaler) append(dst []byte, v any, depth int) ([]byte, error) {
 	case uint64:
 		return strconv.AppendUint(dst, v, 10), nil
 	case []byte:
-		dst = append(dst, `{"_placeholder":true,"num":`...)
-		dst = strconv.AppendInt(dst, int64(len(m.attachments)), 10)
+		dst = AppendPlaceholder(dst, len(m.attachments))
 		m.attachments = append(m.attachments, v)
-		return append(dst, '}'), nil
+		return dst, nil
 	case json.RawMessage:
 		return appendRaw(dst, v)
 	case []any:
