@@ -57,7 +57,7 @@ func (s *Socket) DeliverWithAck(p *Prepared, flush bool, f func(Args, error)) er
 	if err := s.expectAck(id, f); err != nil {
 		return err
 	}
-	if !s.send(flush, p.messagesWithID(s.ns.name, id)...) && s.takeAck(id) {
+	if !s.send(flush, p.messagesWithID(s.ns, id)...) && s.takeAck(id) {
 		return s.disconnected()
 	}
 	s.ns.tellEmitted(p, s)
@@ -84,7 +84,7 @@ func (s *Socket) EmitWithAck(ctx context.Context, event string, args ...any) (Ar
 	switch {
 	case s.recorded():
 		emitted = s.ns.record(socketOf(ctx), emission{prepared: p, id: id, rooms: []string{s.id}}, s.alone)
-	case !s.send(true, p.messagesWithID(s.ns.name, id)...) && s.takeAck(id):
+	case !s.send(true, p.messagesWithID(s.ns, id)...) && s.takeAck(id):
 		return Args{}, s.disconnected()
 	}
 	s.ns.tellEmitted(p, s)

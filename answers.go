@@ -78,7 +78,7 @@ func (b Broadcast) ask(cause *Socket, p *Prepared) *answers {
 	for i, ns := range namespaces {
 		var messages []*engineio.Message
 		if !record {
-			messages = p.messagesWithID(ns.name, a.id)
+			messages = p.messagesWithID(ns, a.id)
 		}
 		for _, s := range targets[i] {
 			err := s.expectAck(a.id, func(args Args, err error) { a.results <- answered{s, args, err} })

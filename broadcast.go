@@ -101,7 +101,7 @@ func (b Broadcast) send(p *Prepared) {
 	buf := targetBuffers.Get().(*[]*Socket)
 	targets := b.appendTargets((*buf)[:0])
 	if len(targets) > 0 {
-		messages := p.messages(b.ns.name)
+		messages := p.messages(b.ns)
 		for _, s := range targets {
 			if b.volatile {
 				s.sendVolatile(messages...)

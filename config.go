@@ -67,6 +67,11 @@ type Config struct {
 	// MaxConnections bounds the connections of the server; a client beyond it is told to try again later (503, or close code
 	// 1013). Default no limit.
 	MaxConnections int
+
+	// MessagePack has packets travel as MessagePack, which all clients must be set to (socket.io-msgpack-parser). A handler
+	// sees the same arguments; a date is its text, and undefined null, or no member at all. MaxAttachments does not apply.
+	MessagePack bool
+
 	// MaxPayload bounds what a client may send at once, in bytes: a POST body, a WebSocket message. Default 1,000,000.
 	MaxPayload int
 	// MaxAttachments bounds the binary values of one event. Default 10.

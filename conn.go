@@ -1,7 +1,6 @@
 package holdpost
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
@@ -69,18 +68,12 @@ func (c *conn) Message(data []byte, binary bool) error {
 }
 
 func (c *conn) message(data []byte, binary bool) error {
-	if !c.joined.Load() && (binary || len(data) == 0 || data[0] != '0'+byte(packet.Connect)) {
-		return errWrongState // of a client that was let in nowhere nothing else is decoded or kept
+	joined := c.joined.Load()
+	if !joined && !c.srv.codec.mayConnect(data, binary) {
+		return errWrongState
 	}
-	var p packet.Packet
-	var complete bool
-	var err error
 	waited := c.decoder.Pending()
-	if binary {
-		p, complete, err = c.decoder.Binary(bytes.Clone(data))
-	} else {
-		p, complete, err = c.decoder.Text(bytes.Clone(data))
-	}
+	p, complete, err := c.srv.codec.decode(c, data, binary)
 	if err != nil {
 		return err
 	}
@@ -93,9 +86,13 @@ func (c *conn) message(data []byte, binary bool) error {
 	if waited {
 		c.session.Deadline(0, nil)
 	}
-	switch p.Type {
-	case packet.Connect:
+	switch {
+	case p.Type == packet.Connect:
 		return c.connect(&p)
+	case !joined:
+		return errWrongState
+	}
+	switch p.Type {
 	case packet.Event, packet.BinaryEvent, packet.Ack, packet.BinaryAck, packet.Disconnect:
 		return c.packet(&p)
 	}
@@ -261,7 +258,7 @@ func (c *conn) connectReply(s *Socket) *engineio.Message {
 		payload = append(payload, s.session.pid...)
 	}
 	payload = append(payload, `"}`...)
-	return engineio.FinishText(packet.AppendConnect(engineio.TextBuffer(len(payload)+len(s.ns.name)+4), s.ns.name, payload))
+	return c.srv.codec.connect(s.ns.name, payload)
 }
 
 // refuse answers a CONNECT with a CONNECT_ERROR. The connection stays, and the client may try again.
@@ -283,8 +280,7 @@ func (c *conn) sendConnectError(namespace string, refusal *ConnectError) {
 		c.srv.config.Logger.Warn("gate refused with data that is no JSON", "namespace", namespace, "error", err)
 		payload, _ = json.Marshal(&ConnectError{Message: refusal.Message}) // a string always marshals
 	}
-	buf := engineio.TextBuffer(len(payload) + len(namespace) + 4)
-	c.session.Send(true, engineio.FinishText(packet.AppendConnectError(buf, namespace, payload)))
+	c.session.Send(true, c.srv.codec.connectError(namespace, payload))
 }
 
 // packet takes an event, an ack or a DISCONNECT for a socket of the connection.
@@ -340,7 +336,7 @@ func (c *conn) leave(s *Socket, reason Reason, tell bool) {
 	c.left = append(c.left, leftNamespace{namespace, now})
 	c.mu.Unlock()
 	if tell {
-		s.send(true, disconnectMessage(namespace))
+		s.send(true, c.srv.codec.disconnect(namespace))
 	}
 	s.close(&DisconnectError{Reason: reason})
 }
@@ -367,10 +363,6 @@ func (c *conn) disconnectAll() {
 		}}, true)
 		s.drain()
 	}
-}
-
-func disconnectMessage(namespace string) *engineio.Message {
-	return engineio.FinishText(packet.AppendDisconnect(engineio.TextBuffer(len(namespace)+4), namespace))
 }
 
 // find returns the socket of a namespace. c.mu is held.

@@ -153,7 +153,7 @@ func (s *Socket) answer(p *packet.Packet, reply []any, err error, flush bool) {
 		raw, attachments = [][]byte{marshalError(visible)}, nil
 	}
 	if p.ID >= 0 {
-		s.send(flush, ackMessages(s.ns.name, p.ID, raw, attachments)...)
+		s.send(flush, s.ns.srv.codec.ack(s.ns.name, p.ID, raw, attachments)...)
 	}
 }
 

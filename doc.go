@@ -70,5 +70,5 @@
 //
 // # Limitations
 //
-// WebTransport, the msgpack parser and revision 3 of Engine.IO (Socket.IO v2) are not served.
+// WebTransport and revision 3 of Engine.IO (Socket.IO v2) are not served.
 package holdpost

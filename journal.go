@@ -148,7 +148,7 @@ func (n *Namespace) record(cause *Socket, e emission, targets func() []*Socket) 
 			offset = n.srv.config.Recovery.Journal.Offset(position)
 		}
 		out.at = position
-		out.messages = e.prepared.recorded(n.name, e.id, offset)
+		out.messages = e.prepared.recorded(n, e.id, offset)
 		out.open.Store(true)
 		j.release(wait...)
 	})
@@ -181,7 +181,7 @@ func (n *Namespace) pass(p *Prepared, targets func() []*Socket) {
 	m := j.newest
 	open := func() {
 		out.at = m.position
-		out.messages = p.recorded(n.name, -1, n.srv.config.Recovery.Journal.Offset(m.position))
+		out.messages = p.recorded(n, -1, n.srv.config.Recovery.Journal.Offset(m.position))
 		out.open.Store(true)
 	}
 	sockets := targets()
@@ -212,13 +212,13 @@ func (p *Prepared) binary() [][]byte {
 }
 
 // recorded returns the event's messages for a namespace with an ack id or an offset as the last argument.
-func (p *Prepared) recorded(namespace string, id int64, offset string) []*engineio.Message {
+func (p *Prepared) recorded(ns *Namespace, id int64, offset string) []*engineio.Message {
 	if id >= 0 || offset == "" {
-		return p.messagesWithID(namespace, id)
+		return p.messagesWithID(ns, id)
 	}
 	q := Prepared{name: p.name, attachments: p.attachments, plain: p.plain}
 	q.args = append(slices.Clip(p.args), quoted(offset))
-	return q.messagesWithID(namespace, -1)
+	return q.messagesWithID(ns, -1)
 }
 
 func quoted(text string) []byte { return packet.AppendString(nil, text) }

@@ -7,7 +7,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/holdpost/holdpost/internal/engineio"
-	"github.com/holdpost/holdpost/internal/packet"
 )
 
 // Prepared is an event encoded once, to be emitted to many sockets. It is immutable and safe for concurrent use.
@@ -20,7 +19,7 @@ type Prepared struct {
 }
 
 type encodedEvent struct {
-	namespace string
+	namespace *Namespace
 	messages  []*engineio.Message
 }
 
@@ -52,25 +51,17 @@ func (p *Prepared) Uncompressed() *Prepared {
 }
 
 // messages returns the event's Engine.IO messages for a namespace, without an ack id.
-func (p *Prepared) messages(namespace string) []*engineio.Message {
-	if e := p.encoded.Load(); e != nil && e.namespace == namespace {
+func (p *Prepared) messages(ns *Namespace) []*engineio.Message {
+	if e := p.encoded.Load(); e != nil && e.namespace == ns {
 		return e.messages
 	}
-	e := &encodedEvent{namespace, p.messagesWithID(namespace, -1)}
+	e := &encodedEvent{ns, p.messagesWithID(ns, -1)}
 	p.encoded.Store(e)
 	return e.messages
 }
 
-func (p *Prepared) messagesWithID(namespace string, id int64) []*engineio.Message {
-	buf := engineio.TextBuffer(packetSize(namespace, p.args) + len(p.name))
-	head := engineio.FinishText(packet.AppendEvent(buf, namespace, id, len(p.attachments), p.name, p.args...))
-	if p.plain {
-		head = head.Uncompressed()
-	}
-	if len(p.attachments) == 0 {
-		return []*engineio.Message{head}
-	}
-	return append([]*engineio.Message{head}, p.attachments...)
+func (p *Prepared) messagesWithID(ns *Namespace, id int64) []*engineio.Message {
+	return ns.srv.codec.event(ns.name, id, p)
 }
 
 // packetSize estimates the bytes of a packet with these arguments.
@@ -80,16 +71,6 @@ func packetSize(namespace string, args [][]byte) int {
 		n += len(a) + 1
 	}
 	return n
-}
-
-func ackMessages(namespace string, id int64, args [][]byte, attachments [][]byte) []*engineio.Message {
-	buf := engineio.TextBuffer(packetSize(namespace, args))
-	messages := make([]*engineio.Message, 1, 1+len(attachments))
-	messages[0] = engineio.FinishText(packet.AppendAck(buf, namespace, id, len(attachments), args))
-	for _, b := range attachments {
-		messages = append(messages, engineio.NewBinary(b))
-	}
-	return messages
 }
 
 // reservedEvents are names that the clients give meanings of their own (Socket.IO protocol v5).

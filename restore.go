@@ -87,7 +87,7 @@ func (s *Socket) begin(c *claim) (replies [][]*engineio.Message) {
 	if err != nil {
 		return nil // two strings can always be sent
 	}
-	return [][]*engineio.Message{p.messagesWithID(s.ns.name, -1)}
+	return [][]*engineio.Message{p.messagesWithID(s.ns, -1)}
 }
 
 // join lets a socket in that has passed the gates: it gets what it missed, the reply, and then what is live. It returns false when the
@@ -394,7 +394,7 @@ func (n *Namespace) again(r *record, position uint64) []*engineio.Message {
 	if r.ack {
 		id = n.srv.nextAck() // nobody waits for it any more
 	}
-	return p.recorded(n.name, id, n.srv.config.Recovery.Journal.Offset(position))
+	return p.recorded(n, id, n.srv.config.Recovery.Journal.Offset(position))
 }
 
 // drained waits until the client has taken most of what it was sent.

@@ -25,6 +25,7 @@ type Server struct {
 	// Static after construction.
 	config  Config
 	limits  packet.Limits
+	codec   codec
 	origins *originList
 	files   clientFiles
 	engine  *engineio.Server
@@ -53,6 +54,10 @@ func NewServer(c *Config) *Server {
 	}
 	srv := &Server{config: c.withDefaults(), namespaces: make(map[string]*Namespace), started: time.Now(), replays: newSlots()}
 	srv.limits = srv.config.limits()
+	srv.codec = textCodec{}
+	if srv.config.MessagePack {
+		srv.codec = msgpackCodec{maxConnect: srv.limits.AuthBytes + srv.limits.Namespace + 1<<10}
+	}
 	srv.origins = newOriginList(srv.config.Origins)
 	srv.files = newClientFiles(srv.config.ClientFiles)
 	srv.engine = engineio.New(srv.config.engine(srv.origins, srv.open))

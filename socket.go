@@ -201,7 +201,7 @@ func (s *Socket) Emit(ctx context.Context, event string, args ...any) error {
 	}
 	if s.recorded() {
 		s.ns.record(socketOf(ctx), emission{prepared: p, id: -1, rooms: []string{s.id}}, s.alone)
-	} else if !s.send(true, p.messages(s.ns.name)...) {
+	} else if !s.send(true, p.messages(s.ns)...) {
 		return s.disconnected()
 	}
 	s.ns.tellEmitted(p, s)
@@ -226,7 +226,7 @@ func (v volatileSocket) Emit(_ context.Context, event string, args ...any) error
 	if s.recorded() {
 		s.ns.pass(p, s.alone)
 	} else {
-		s.sendVolatile(p.messages(s.ns.name)...)
+		s.sendVolatile(p.messages(s.ns)...)
 	}
 	s.ns.tellEmitted(p, s)
 	return nil
@@ -245,7 +245,7 @@ func (s *Socket) Deliver(p *Prepared, flush bool) error {
 	if last := len(p.args) - 1; s.session != nil && last >= 0 && p.args[last][0] == '"' {
 		kept = hashOffset(p.args[last]) // which the client takes for an offset of ours
 	}
-	if !s.sendEntry(flush, kept, p.messages(s.ns.name)...) {
+	if !s.sendEntry(flush, kept, p.messages(s.ns)...) {
 		return s.disconnected()
 	}
 	s.ns.tellEmitted(p, s)

@@ -58,18 +58,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		}
 		return 2
 	}
-	var usage string
-	switch {
-	case f.NArg() > 0:
-		usage = fmt.Sprintf("unexpected argument %q", f.Arg(0))
-	case *msgpack:
-		usage = "-msgpack: not available, the library has no msgpack codec yet"
-	}
-	if usage != "" {
-		fmt.Fprintln(stderr, "target:", usage)
+	if f.NArg() > 0 {
+		fmt.Fprintf(stderr, "target: unexpected argument %q\n", f.Arg(0))
 		return 2
 	}
-	if err := serve(ctx, options{*addr, *cpu, *mem, *recovery, *dir}, stdout, stderr); err != nil {
+	if err := serve(ctx, options{*addr, *cpu, *mem, *recovery, *dir, *msgpack}, stdout, stderr); err != nil {
 		fmt.Fprintln(stderr, "target:", err)
 		return 1
 	}
@@ -80,6 +73,7 @@ type options struct {
 	addr, cpu, mem string
 	recovery       bool
 	dir            string
+	msgpack        bool
 }
 
 func serve(ctx context.Context, o options, stdout, stderr io.Writer) error {
@@ -100,7 +94,7 @@ func serve(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-	config := holdpost.Config{Logger: log}
+	config := holdpost.Config{Logger: log, MessagePack: o.msgpack}
 	if o.recovery {
 		journal, closeJournal, err := openJournal(ctx, o.dir, log)
 		if err != nil {

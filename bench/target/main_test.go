@@ -18,9 +18,8 @@ func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func TestFlags(t *testing.T) {
 	for arg, want := range map[string]string{
-		"-msgpack": "no msgpack codec yet",
-		"extra":    `unexpected argument "extra"`,
-		"-nope":    "not defined",
+		"extra": `unexpected argument "extra"`,
+		"-nope": "not defined",
 	} {
 		var stderr bytes.Buffer
 		if code := run(t.Context(), []string{arg}, io.Discard, &stderr); code != 2 || !strings.Contains(stderr.String(), want) {
@@ -30,7 +29,7 @@ func TestFlags(t *testing.T) {
 }
 
 func TestServes(t *testing.T) {
-	for _, args := range [][]string{nil, {"-recovery"}} {
+	for _, args := range [][]string{nil, {"-recovery"}, {"-msgpack"}} {
 		t.Run(fmt.Sprint(args), func(t *testing.T) { serves(t, args...) })
 	}
 }
