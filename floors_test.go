@@ -22,7 +22,7 @@ var floors = [][]string{
 	0: {"internal/frame", "internal/leaktest", "internal/packet", "internal/rooms", "internal/serial", "internal/engineio/wire"},
 	1: {"internal/engineio", "internal/packet/msgpack", "internal/peertest"},
 	2: {"", "queue"},
-	3: {"delivery", "queue/embedded", "queue/index"},
+	3: {"client", "delivery", "queue/embedded", "queue/index"},
 	4: {"internal/api", "internal/console", "queue/local"},
 	5: {"internal/app", "conformance", "bench", "bench/load", "bench/queue", "bench/target", "examples/chat"},
 	6: {"cmd/holdpost"},
@@ -34,6 +34,7 @@ var strangers = map[string][]string{
 	"queue":          {""},
 	"queue/embedded": {"", "delivery", "queue/index"},
 	"queue/index":    {"", "delivery", "queue/embedded"},
+	"client":         {"delivery", "queue"},
 	"delivery":       {"queue/embedded", "queue/index"},
 }
 
@@ -48,6 +49,7 @@ var outside = map[string][]string{
 	"internal/engineio/wire":  {},
 	"internal/engineio":       {"golang.org/x/sys"},
 	"":                        {"golang.org/x/sys", "github.com/tinylib/msgp", "github.com/philhofer/fwd"},
+	"client":                  {"golang.org/x/sync", "golang.org/x/sys", "github.com/tinylib/msgp", "github.com/philhofer/fwd"},
 	"queue":                   {"github.com/nats-io/nats.go", "github.com/nats-io/nkeys", "github.com/nats-io/nuid", "github.com/klauspost/compress", "golang.org/x/crypto", "golang.org/x/sys", "golang.org/x/text"},
 }
 

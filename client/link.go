@@ -1,0 +1,404 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdpost/holdpost"
+	"github.com/holdpost/holdpost/internal/engineio/wire"
+	"github.com/holdpost/holdpost/internal/frame"
+	"github.com/holdpost/holdpost/internal/packet"
+	"github.com/holdpost/holdpost/internal/serial"
+)
+
+// The names of the transports.
+const (
+	pollingName   = "polling"
+	webSocketName = "websocket"
+)
+
+// A link is one Engine.IO session. One goroutine reads it; whoever wakes its queue writes.
+type link struct {
+	// Static after construction.
+	client *Client
+	ctx    context.Context // ends with the session; its cause is a [holdpost.DisconnectError]
+	cancel context.CancelCauseFunc
+
+	// Static once the session is open.
+	handshake wire.Handshake
+	opened    time.Time
+	alive     *time.Timer // ends the session unless a heartbeat comes first
+	switching *switching  // nil unless the session may move from polling to a WebSocket
+
+	decoder packet.Decoder // owned by the reader, and
+	heard   bool           // something has come over the WebSocket
+
+	out       serial.Queue[outgoing] // what is to be written
+	to        sink                   // owned by the writer
+	answering atomic.Bool            // the answer to a heartbeat waits to be written
+
+	ws atomic.Pointer[webSocket] // what is read from; nil while polling
+}
+
+// A sink takes packets; they leave with flush at the latest. It belongs to one goroutine, but for close.
+type sink interface {
+	text(packet []byte) error
+	binary(message []byte) error
+	pong(payload []byte) error // of the WebSocket itself
+	flush() error
+	bye() error
+	close()
+}
+
+// outgoing is one thing to be written: what a socket has waiting, a packet, or the end.
+type outgoing struct {
+	socket  *Socket
+	entries []entry // of a socket that has ended
+	packet  []byte
+	pong    []byte
+	last    bool // say goodbye and end the session
+}
+
+func (c *Client) newLink() *link {
+	l := &link{client: c, decoder: packet.NewDecoder(&c.limits)}
+	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	return l
+}
+
+// dial opens a session over the first transport that lets it.
+func (c *Client) dial(ctx context.Context) (*link, error) {
+	var first *DialError
+	for i, name := range c.config.Transports {
+		l := c.newLink()
+		err := l.open(ctx, name)
+		if err == nil {
+			later := c.config.Transports[i+1:]
+			if name == pollingName && slices.Contains(later, webSocketName) && slices.Contains(l.handshake.Upgrades, webSocketName) {
+				l.switching = newSwitching()
+			}
+			return l, nil
+		}
+		l.end(holdpost.ReasonTransportError, err)
+		err.Transport, err.URL = name, c.address()
+		if first == nil {
+			first = err
+		}
+		if !err.elsewhere() || ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, first
+}
+
+func (l *link) open(ctx context.Context, transport string) *DialError {
+	ctx, cancel := context.WithTimeout(ctx, l.client.config.ConnectTimeout)
+	defer cancel()
+	var err error
+	if transport == webSocketName {
+		err = l.openWebSocket(ctx)
+	} else {
+		err = l.openPolling(ctx)
+	}
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*DialError](err); ok {
+		return e
+	}
+	if ctx.Err() != nil {
+		return &DialError{Code: codeUnreachable, Err: context.Cause(ctx)}
+	}
+	return &DialError{Code: codeNotSocketIO, Err: err}
+}
+
+func (l *link) openWebSocket(ctx context.Context) error {
+	ws, refused := l.client.dialWebSocket(ctx, "")
+	if refused != nil {
+		return refused
+	}
+	l.ws.Store(ws)
+	l.to = ws
+	stop := context.AfterFunc(ctx, ws.close)
+	for !l.isOpen() {
+		if err := ws.read(l); err != nil {
+			stop()
+			return err
+		}
+	}
+	if !stop() {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// earlier matches what a server of Engine.IO 3 begins a payload with.
+var earlier = regexp.MustCompile(`^[0-9]+:0\{`)
+
+func (l *link) openPolling(ctx context.Context) error {
+	body, err := l.client.get(ctx, "")
+	if err != nil {
+		return err
+	}
+	if earlier.Match(body) {
+		return &DialError{Code: codeVersion}
+	}
+	l.to = &poller{link: l}
+	return l.payload(body)
+}
+
+func (l *link) isOpen() bool { return l.handshake.SID != "" }
+
+// The bounds of what a server may say of its heartbeat and of the size of a request.
+const (
+	minHeartbeat = time.Millisecond
+	maxHeartbeat = 24 * time.Hour
+)
+
+// start reads the open packet (Engine.IO v4, "Handshake").
+func (l *link) start(p wire.Packet) error {
+	malformed := func(format string, a ...any) error {
+		return &DialError{Code: codeMalformed, Err: fmt.Errorf("open packet: "+format, a...)}
+	}
+	var h struct {
+		SID          string   `json:"sid"`
+		Upgrades     []string `json:"upgrades"`
+		PingInterval float64  `json:"pingInterval"`
+		PingTimeout  float64  `json:"pingTimeout"`
+		MaxPayload   float64  `json:"maxPayload"`
+	}
+	if p.Type != wire.Open || p.Binary {
+		return malformed("another one came first")
+	}
+	if err := json.Unmarshal(p.Data, &h); err != nil {
+		return malformed("%w", err)
+	}
+	if h.SID == "" || len(h.SID) > 256 {
+		return malformed("sid missing or too long")
+	}
+	for name, value := range map[string]float64{"pingInterval": h.PingInterval, "pingTimeout": h.PingTimeout} {
+		if d := milliseconds(value); d < minHeartbeat || d > maxHeartbeat {
+			return malformed("%s of %v ms", name, value)
+		}
+	}
+	if h.MaxPayload <= 0 { // a server may leave it out
+		h.MaxPayload = 1_000_000
+	}
+	l.handshake = wire.Handshake{
+		SID: h.SID, Upgrades: h.Upgrades, PingInterval: milliseconds(h.PingInterval), PingTimeout: milliseconds(h.PingTimeout),
+		MaxPayload: int(min(h.MaxPayload, 1<<30)),
+	}
+	l.opened = time.Now()
+	l.alive = time.AfterFunc(l.patience(), func() { l.end(holdpost.ReasonPingTimeout, nil) })
+	return nil
+}
+
+func milliseconds(n float64) time.Duration {
+	return time.Duration(min(max(n, -1), 1e12) * float64(time.Millisecond))
+}
+
+// patience is the time within which a heartbeat has to come (Engine.IO v4, "Heartbeat").
+func (l *link) patience() time.Duration { return l.handshake.PingInterval + l.handshake.PingTimeout }
+
+// end ends the session, once; whoever reads it finds out.
+func (l *link) end(reason holdpost.Reason, err error) {
+	l.cancel(&holdpost.DisconnectError{Reason: reason, Err: err})
+	if ws := l.ws.Load(); ws != nil {
+		ws.close()
+	}
+}
+
+var errEnded = errors.New("session ended")
+
+// fail is end for the reader, which has to return.
+func (l *link) fail(reason holdpost.Reason, err error) error {
+	l.end(reason, err)
+	return errEnded
+}
+
+// read reads until the session ends, and returns why it did.
+func (l *link) read() *holdpost.DisconnectError {
+	defer l.alive.Stop()
+	err := l.poll()
+	for err == nil {
+		err = l.ws.Load().read(l)
+	}
+	if l.switching != nil && l.ws.Load() != nil && !l.heard && l.ctx.Err() == nil {
+		l.lastPoll()
+	}
+	reason := holdpost.ReasonTransportError
+	if e, ok := errors.AsType[*DialError](err); !ok && closedByPeer(err) || ok && closedByPeer(e.Err) {
+		reason = holdpost.ReasonTransportClose
+	}
+	l.end(reason, err)
+	if ws := l.ws.Load(); ws != nil {
+		ws.frames.Release()
+	}
+	return context.Cause(l.ctx).(*holdpost.DisconnectError)
+}
+
+// payload reads the answer to a poll.
+func (l *link) payload(body []byte) error {
+	packets := wire.NewPayload(body, maxPackets)
+	for {
+		p, ok, err := packets.Next()
+		if err != nil {
+			return l.unreadable(err)
+		}
+		if !ok {
+			return nil
+		}
+		if err := l.packet(p); err != nil {
+			return err
+		}
+	}
+}
+
+// packets in one answer to a poll: a server sends what it has queued, and bounds that.
+const maxPackets = 10_000
+
+// Message implements [frame.Handler].
+func (l *link) Message(op frame.Opcode, payload []byte) error {
+	l.heard = true
+	if op == frame.Binary {
+		return l.packet(wire.Packet{Type: wire.Message, Binary: true, Data: bytes.Clone(payload)})
+	}
+	if len(payload) > 1 { // more than a heartbeat, and may be kept
+		payload = bytes.Clone(payload)
+	}
+	p, err := wire.Parse(payload)
+	if err != nil {
+		return l.unreadable(err)
+	}
+	return l.packet(p)
+}
+
+// Control implements [frame.Handler].
+func (l *link) Control(op frame.Opcode, payload []byte) error {
+	switch op {
+	case frame.Ping:
+		if l.answering.CompareAndSwap(false, true) { // the last of many is enough (RFC 6455 §5.5.3)
+			l.push(outgoing{pong: append([]byte{}, payload...)})
+		}
+	case frame.Close:
+		code, reason := frame.ParseClose(payload)
+		return l.fail(holdpost.ReasonTransportClose, fmt.Errorf("the WebSocket was closed with code %d %q", code, reason))
+	}
+	return nil
+}
+
+func (l *link) unreadable(err error) error {
+	if !l.isOpen() {
+		return err // nothing of Engine.IO, as it seems
+	}
+	return l.fail(holdpost.ReasonParseError, err)
+}
+
+// packet takes what came. Its memory is the packet's own.
+func (l *link) packet(p wire.Packet) error {
+	if !l.isOpen() {
+		return l.start(p)
+	}
+	switch p.Type {
+	case wire.Ping:
+		l.alive.Reset(l.patience())
+		if l.answering.CompareAndSwap(false, true) {
+			l.push(outgoing{packet: pongPacket})
+		}
+		return nil
+	case wire.Message:
+		return l.message(p)
+	case wire.Close:
+		return l.fail(holdpost.ReasonTransportClose, errors.New("the server closed the session"))
+	case wire.Noop:
+		return nil
+	}
+	return l.fail(holdpost.ReasonParseError, fmt.Errorf("packet of type %c in an open session", p.Type))
+}
+
+var pongPacket = []byte{byte(wire.Pong)}
+
+func (l *link) message(p wire.Packet) error {
+	decode := l.decoder.Text
+	if p.Binary {
+		decode = l.decoder.Binary
+	}
+	q, complete, err := decode(p.Data)
+	if err != nil {
+		return l.fail(holdpost.ReasonParseError, err)
+	}
+	if complete {
+		return l.client.receive(l, &q)
+	}
+	return nil
+}
+
+// push has something written. It never waits.
+func (l *link) push(o outgoing) {
+	if l.out.Push(o) {
+		l.client.spawn(func() { l.out.Run(l.write) })
+	}
+}
+
+// write writes a batch.
+func (l *link) write(batch []outgoing) {
+	to, release := l.sink()
+	defer release()
+	var err error
+	for i := range batch {
+		switch o := &batch[i]; {
+		case l.ctx.Err() != nil:
+			return
+		case o.socket != nil:
+			err = o.socket.writeTo(l, to)
+		case o.entries != nil:
+			err = writeEntries(to, o.entries)
+		case o.packet != nil:
+			if o.packet[0] == byte(wire.Pong) {
+				l.answering.Store(false)
+			}
+			err = to.text(o.packet)
+		case o.pong != nil:
+			l.answering.Store(false)
+			err = to.pong(o.pong)
+		case o.last:
+			if to.flush() == nil {
+				to.bye() // the session ends either way
+			}
+			l.end(holdpost.ReasonClientDisconnect, nil)
+			return
+		}
+		if err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = to.flush()
+	}
+	if err != nil {
+		l.end(holdpost.ReasonTransportError, err)
+	}
+}
+
+// sink returns where to write, while nobody moves the session to another transport.
+func (l *link) sink() (to sink, release func()) {
+	if l.switching == nil {
+		return l.to, func() {}
+	}
+	l.switching.turn <- struct{}{}
+	return l.to, func() { <-l.switching.turn }
+}
+
+// transport returns the name of the one in use.
+func (l *link) transport() string {
+	if l.ws.Load() != nil {
+		return webSocketName
+	}
+	return pollingName
+}

@@ -1,0 +1,151 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha1"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/holdpost/holdpost/internal/frame"
+)
+
+// A webSocket is one connection behind its handshake (RFC 6455). Reading belongs to one goroutine, writing to another.
+type webSocket struct {
+	// Static after construction.
+	conn    io.ReadWriteCloser
+	timeout time.Duration // of a write
+
+	// Owned by the reader.
+	frames frame.Reader
+	small  [512]byte // what an idle connection reads into
+
+	// Owned by the writer.
+	out *burst // frames that were not written yet; nil when there are none
+}
+
+// dialWebSocket opens a WebSocket: a new session, or with a sid one that is to be upgraded.
+func (c *Client) dialWebSocket(ctx context.Context, sid string) (*webSocket, *DialError) {
+	r := c.request(ctx, http.MethodGet, webSocketName, sid, nil)
+	var nonce [16]byte
+	rand.Read(nonce[:])
+	key := base64.StdEncoding.EncodeToString(nonce[:])
+	r.Header.Set("Connection", "Upgrade")
+	r.Header.Set("Upgrade", "websocket")
+	r.Header.Set("Sec-WebSocket-Version", "13")
+	r.Header.Set("Sec-WebSocket-Key", key)
+	resp, err := c.web.Do(r)
+	if err != nil {
+		return nil, requestError(err)
+	}
+	conn, ok := resp.Body.(io.ReadWriteCloser)
+	if resp.StatusCode != http.StatusSwitchingProtocols || !ok {
+		defer resp.Body.Close()
+		e := answerError(resp)
+		if e.Status == http.StatusOK || e.Status == http.StatusSwitchingProtocols {
+			e.Code, e.Err = codeNotSocketIO, errors.New("no WebSocket was opened")
+		}
+		return nil, e
+	}
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455 §4.2.2
+	if !strings.EqualFold(resp.Header.Get("Upgrade"), "websocket") ||
+		resp.Header.Get("Sec-WebSocket-Accept") != base64.StdEncoding.EncodeToString(sum[:]) ||
+		resp.Header.Get("Sec-WebSocket-Extensions") != "" {
+		conn.Close()
+		return nil, &DialError{Code: codeMalformed, Status: resp.StatusCode, Err: errors.New("the WebSocket handshake is not answered as RFC 6455 wants it")}
+	}
+	return &webSocket{conn: conn, timeout: c.config.WriteTimeout, frames: frame.Reader{Limits: c.frameLimits}}, nil
+}
+
+// large are buffers for connections that have much to read.
+var large = sync.Pool{New: func() any { return new([16 << 10]byte) }}
+
+// read reads once, and more as long as there is much, and hands over what became complete.
+func (w *webSocket) read(h frame.Handler) error {
+	n, err := w.conn.Read(w.small[:])
+	if e := w.frames.Feed(w.small[:n], h); e != nil || err != nil {
+		return errors.Join(e, err)
+	}
+	if n < len(w.small) {
+		return nil
+	}
+	buf := large.Get().(*[16 << 10]byte)
+	defer large.Put(buf)
+	for n = len(buf); n >= len(w.small); {
+		n, err = w.conn.Read(buf[:])
+		if e := w.frames.Feed(buf[:n], h); e != nil || err != nil {
+			return errors.Join(e, err)
+		}
+	}
+	return nil
+}
+
+// A burst is frames that leave in one write, and random bytes to mask them with.
+type burst struct {
+	frames []byte
+	keys   [256]byte
+	used   int // of keys
+}
+
+const maxBurst = 64 << 10
+
+var bursts = sync.Pool{New: func() any { return &burst{used: len(burst{}.keys)} }}
+
+// key returns four bytes that nobody can predict (RFC 6455 §10.3).
+func (b *burst) key() [4]byte {
+	if b.used == len(b.keys) {
+		rand.Read(b.keys[:])
+		b.used = 0
+	}
+	key := [4]byte(b.keys[b.used:])
+	b.used += len(key)
+	return key
+}
+
+func (w *webSocket) text(packet []byte) error    { return w.append(frame.Text, packet) }
+func (w *webSocket) binary(message []byte) error { return w.append(frame.Binary, message) }
+func (w *webSocket) pong(payload []byte) error   { return w.append(frame.Pong, payload) }
+
+func (w *webSocket) append(op frame.Opcode, payload []byte) error {
+	if w.out == nil {
+		w.out = bursts.Get().(*burst)
+	}
+	w.out.frames = frame.AppendMasked(w.out.frames, op, true, w.out.key(), payload)
+	if len(w.out.frames) < maxBurst {
+		return nil
+	}
+	return w.flush()
+}
+
+// flush writes what was appended. A write that stands still for too long closes the connection.
+func (w *webSocket) flush() error {
+	b := w.out
+	if b == nil {
+		return nil
+	}
+	w.out = nil
+	watch := time.AfterFunc(w.timeout, w.close)
+	_, err := w.conn.Write(b.frames)
+	if !watch.Stop() && err != nil {
+		err = fmt.Errorf("the server took nothing for %v: %w", w.timeout, err)
+	}
+	if cap(b.frames) <= 2*maxBurst {
+		b.frames = b.frames[:0]
+		bursts.Put(b)
+	}
+	return err
+}
+
+// bye says that nothing more comes (RFC 6455 §5.5.1).
+func (w *webSocket) bye() error {
+	w.append(frame.Close, []byte{frame.CodeNormal >> 8, frame.CodeNormal & 0xff})
+	return w.flush()
+}
+
+func (w *webSocket) close() { w.conn.Close() }
