@@ -186,6 +186,26 @@ func TestAckFromManyBrokenOff(t *testing.T) {
 	})
 }
 
+// Whose answer, or failure, is there already does not count as late.
+func TestAckFromManyInTime(t *testing.T) {
+	bubble(t, holdpost.Config{MaxPendingAcks: 1}, func(t *testing.T, w *world) {
+		s := w.connect("websocket").socket()
+		s.EmitWithAck(deadContext(), "forgotten")
+		p, err := holdpost.Prepare("open")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.DeliverWithAck(p, true, func(holdpost.Args, error) {})
+		for range 50 {
+			for _, err := range w.main.Broadcast().EmitWithAck(deadContext(), "q") {
+				if !errors.Is(err, holdpost.ErrTooMany) {
+					t.Fatal(err)
+				}
+			}
+		}
+	})
+}
+
 // What one socket may owe is limited; what it owes too much is refused, and the rest is not touched.
 func TestPendingAcks(t *testing.T) {
 	run(t, holdpost.Config{MaxPendingAcks: 2}, func(t *testing.T, w *world, transport string) {

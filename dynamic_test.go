@@ -139,15 +139,21 @@ func TestFunctionParents(t *testing.T) {
 func TestConnectToOneAtOnce(t *testing.T) {
 	bubble(t, holdpost.Config{}, func(t *testing.T, w *world) {
 		made := 0
+		var got record
 		w.srv.OnNamespace(func(ns *holdpost.Namespace) {
 			made++
 			time.Sleep(time.Second)
 			ns.On("hooked", reply)
+			got.add("hooked")
 			if w.srv.Of(ns.Name()) != ns {
 				t.Error("the namespace is not there")
 			}
 		})
-		w.srv.OfFunc(func(context.Context, string, json.RawMessage) bool { time.Sleep(time.Second); return true })
+		parent := w.srv.OfFunc(func(context.Context, string, json.RawMessage) bool { time.Sleep(time.Second); return true })
+		parent.OnConnection(func(context.Context, *holdpost.Socket) error {
+			got.add("in")
+			return nil
+		})
 		var clients []*client
 		for range 5 {
 			c := &client{Peer: w.Connect("websocket"), w: w}
@@ -159,6 +165,7 @@ func TestConnectToOneAtOnce(t *testing.T) {
 			c.Send(`42/x,1["hooked"]`)
 			c.Want("what the hook registered", `43/x,1[]`)
 		}
+		got.want(t, "nobody is in before the hook has ended", "hooked", "in", "in", "in", "in", "in")
 		if made != 1 || w.srv.Of("/x").Len() != 5 {
 			t.Errorf("made %d times, %d sockets", made, w.srv.Of("/x").Len())
 		}
@@ -368,5 +375,38 @@ func TestExpiredNamespacesGiveWay(t *testing.T) {
 		p.Want("both are kept", `44/2,{"message":"Too many namespaces"}`)
 		time.Sleep(2 * time.Minute)
 		st.comeTo("/2", "{}")
+	})
+}
+
+// Who is refused for a reason of its connection does not keep the namespace either.
+func TestRefusedByTheConnection(t *testing.T) {
+	bubble(t, holdpost.Config{MaxNamespaces: 1}, func(t *testing.T, w *world) {
+		w.srv.OfPattern(regexp.MustCompile(`^/\d+$`))
+		a, b := &client{Peer: w.Connect("websocket"), w: w}, &client{Peer: w.Connect("websocket"), w: w}
+		a.join("/1", "")
+		b.join("/2", "")
+		b.Send("40/1,")
+		b.Want("one too many", `44/1,{"message":"Too many namespaces"}`)
+		a.Throw("40/1,")
+		a.wantClosed("twice")
+		w.wantNames("the one that was left", "/2")
+	})
+}
+
+// Who has left is not recovered, however soon it comes back.
+func TestRecoveryAfterLeaving(t *testing.T) {
+	onStage(t, holdpost.Recovery{}, nil, func(t *testing.T, st *stage) {
+		st.journal.slow = 10 * time.Millisecond
+		st.srv.OfPattern(regexp.MustCompile(`^/\d+$`))
+		st.srv.Of("/static")
+		for _, namespace := range []string{"/1", "/static"} {
+			p, pid, _ := st.comeTo(namespace, "{}")
+			time.Sleep(time.Second)
+			p.Send("41" + namespace)
+			synctest.Wait()
+			if _, again, _ := st.comeTo(namespace, `{"pid":"`+pid+`"}`); again == pid {
+				t.Errorf("%s: recovered", namespace)
+			}
+		}
 	})
 }

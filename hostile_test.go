@@ -214,8 +214,12 @@ func TestBeforeConnect(t *testing.T) {
 						c.Send("40")
 						synctest.Wait()
 					}
+					start := time.Now()
 					c.throw(packet)
 					c.wantClosed("closed")
+					if d := time.Since(start); d > time.Second {
+						t.Errorf("after %v", d)
+					}
 				})
 			})
 		}

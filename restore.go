@@ -300,11 +300,15 @@ func (j *journal) takeOver(ctx context.Context, pid string) (release func(), old
 	}, j.pids[pid], nil
 }
 
-// replaced closes a socket whose client has come back on another connection, and returns its session.
+// replaced closes a socket whose client has come back on another connection, and returns its session; nil when that has
+// ended with the socket.
 func (s *Socket) replaced() func() *state {
 	s.conn.leave(s, ReasonReplaced, false)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ended == nil || !s.ended.Reason.outlives() {
+		return nil
+	}
 	return s.session.last
 }
 
