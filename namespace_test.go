@@ -179,6 +179,26 @@ func TestGates(t *testing.T) {
 	})
 }
 
+// A gate may also disconnect the socket; what it returns then is not told.
+func TestDisconnectAtTheGate(t *testing.T) {
+	run(t, holdpost.Config{}, func(t *testing.T, w *world, transport string) {
+		var got record
+		got.watch(w.main)
+		for _, result := range []error{nil, errors.New("refused")} {
+			w.srv.Of("/a").Use(func(_ context.Context, s *holdpost.Socket) error {
+				s.Disconnect(false)
+				return result
+			})
+			c := &client{Peer: w.Connect(transport), w: w}
+			c.Send("40/a,")
+			c.Want("disconnected", "41/a,")
+			c.join("/", "")
+			c.WantIdle("and nothing else", time.Second)
+		}
+		got.want(t, "nobody was there")
+	})
+}
+
 // Gates are registered while clients are there, and only for their own namespace.
 func TestGateOfOneNamespace(t *testing.T) {
 	bubble(t, holdpost.Config{}, func(t *testing.T, w *world) {
