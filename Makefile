@@ -20,7 +20,7 @@ $(CLIENT): internal/console/package-lock.json internal/console/package.json
 	touch $@
 
 test: lint
-	.ci/need gcc node npm chromium
+	.ci/need gcc node npm chromium python3-socketio
 	go test -race ./...
 
 lint:

@@ -113,12 +113,19 @@ type line struct {
 	Server string `json:"server"`
 }
 
-// runScript runs a script against s and reports each of its cases as a test.
-func runScript(t *testing.T, script string, s *server, env ...string) {
+// runScript runs a script against s, which may be nil, and reports each of its cases as a test. It returns their names, with
+// whether they passed.
+func runScript(t *testing.T, script string, s *server, env ...string) map[string]bool {
 	t.Helper()
+	return runProgram(t, []string{"node", filepath.Join("js", script)}, s, env...)
+}
+
+func runProgram(t *testing.T, argv []string, s *server, env ...string) map[string]bool {
+	t.Helper()
+	script := argv[len(argv)-1]
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "node", filepath.Join("js", script))
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = append(os.Environ(), env...)
 	if s != nil {
 		cmd.Env = append(cmd.Env, "HOLDPOST_URL="+s.url)
@@ -140,7 +147,7 @@ func runScript(t *testing.T, script string, s *server, env ...string) {
 		t.Fatal(err)
 	}
 	defer syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-	cases := 0
+	cases := make(map[string]bool)
 	scanner := bufio.NewScanner(lines)
 	scanner.Buffer(nil, 1<<20)
 	for scanner.Scan() {
@@ -150,7 +157,7 @@ func runScript(t *testing.T, script string, s *server, env ...string) {
 			continue
 		}
 		if l.Case != "" {
-			cases++
+			cases[l.Case] = l.Error == ""
 			t.Run(l.Case, func(t *testing.T) {
 				if l.Error != "" {
 					t.Error(l.Error)
@@ -170,7 +177,8 @@ func runScript(t *testing.T, script string, s *server, env ...string) {
 	if err := cmd.Wait(); err != nil || scanner.Err() != nil {
 		t.Errorf("%s: %v %v\n%s", script, err, scanner.Err(), complaints.tail(100))
 	}
-	if cases == 0 && os.Getenv("HOLDPOST_ONLY") == "" {
+	if len(cases) == 0 && os.Getenv("HOLDPOST_ONLY") == "" {
 		t.Errorf("%s reported no case", script)
 	}
+	return cases
 }

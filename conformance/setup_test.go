@@ -18,6 +18,7 @@ var (
 	artifacts string // absolute
 	binary    string
 	chromium  string
+	python    string // has the client for Python
 )
 
 func TestMain(m *testing.M) {
@@ -47,6 +48,9 @@ func setUp() (err error) {
 	if chromium, err = program("chromium", "chromium-browser", "google-chrome"); err != nil {
 		return err
 	}
+	if python, err = pythonWith("socketio"); err != nil {
+		return err
+	}
 	for _, dir := range []string{".", "../examples"} {
 		if err := packages(dir); err != nil {
 			return err
@@ -71,6 +75,16 @@ func program(names ...string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("%s is not installed: make test installs it on Debian", names[0])
+}
+
+// pythonWith finds a Python that has a module: Debian's own first, which others may stand before in the path.
+func pythonWith(module string) (string, error) {
+	for _, path := range []string{"/usr/bin/python3", "python3"} {
+		if exec.Command(path, "-c", "import "+module).Run() == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("python3 with %s is not installed: make test installs it on Debian", module)
 }
 
 // packages installs what the lock file in dir names, unless that has been done since the file was changed.
