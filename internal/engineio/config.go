@@ -38,6 +38,7 @@ type Config struct {
 
 	Transports []string // which are served; default both
 	NoUpgrades bool     // a session stays on the transport that it began with
+	AllowEIO3  bool     // serves clients of revision 3 of the protocol too
 
 	// Cookie is set on the response that opens a polling session, with the session's id for its value. Its name is "io" if
 	// it has none. nil sets none.

@@ -1,5 +1,5 @@
 // Package engineio serves Engine.IO v4 sessions over HTTP long-polling and WebSocket, and moves a session from the one
-// to the other.
+// to the other; if asked to, revision 3 of the protocol too, that of Socket.IO v2.
 //
 // A [Server] is an [http.Handler]. Each client has one [Session]; its [Handler] is told of messages, of the end of each
 // batch of them, and once of the close. A [Message] is encoded once and may be sent to any number of sessions.
@@ -15,5 +15,5 @@
 // An idle WebSocket costs one goroutine with a small stack, its file descriptor and its Session: no buffers and no timer
 // of its own. The timers of all sessions are slots of one wheel.
 //
-// Limitations: no Engine.IO v3, no JSONP, no WebSocket over HTTP/2.
+// Limitations: no JSONP, no WebSocket over HTTP/2.
 package engineio

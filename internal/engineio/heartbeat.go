@@ -107,13 +107,35 @@ func (s *Session) pingLocked(now uint32) {
 	}
 }
 
-// startBeatLocked counts the interval to the next ping from now.
+// startBeatLocked counts the interval to the next ping from now. In revision 3 that is the client's, and is awaited always.
 func (s *Session) startBeatLocked() {
-	if s.server.config.PingInterval > 0 {
-		s.nextBeat = s.server.wheel.after(s.server.config.PingInterval)
-	} else {
+	c := &s.server.config
+	switch {
+	case c.PingInterval <= 0:
 		s.nextBeat = 0
+	case s.v3:
+		s.awaiting, s.extended = true, true
+		s.nextBeat = s.server.wheel.after(c.PingInterval + c.PingTimeout)
+	default:
+		s.nextBeat = s.server.wheel.after(c.PingInterval)
 	}
+}
+
+// pinged answers the ping of a client of revision 3.
+func (s *Session) pinged() {
+	s.mu.Lock()
+	if s.state() != stateOpen {
+		s.mu.Unlock()
+		return
+	}
+	s.startBeatLocked()
+	if s.packets >= s.server.config.QueuePackets {
+		s.mu.Unlock()
+		s.end(ReasonSlowPeer, errQueueFull, nil)
+		return
+	}
+	s.enqueueLocked(pongPacket.Len(), pongPacket)
+	s.flushLocked()
 }
 
 // ponged takes the answer to a ping; one that nobody asked for means nothing.
@@ -142,7 +164,7 @@ func (s *Session) ponged() {
 
 // Confirm calls f once: with true when the peer has answered a ping that was sent after this call, and so has received
 // everything sent before; with false when the session ends first. Such a ping goes out at once, or a second after the
-// one before it; calls meanwhile share it.
+// one before it; calls meanwhile share it. A client of revision 3 is never asked, since it answers no pings.
 func (s *Session) Confirm(f func(ok bool)) {
 	s.mu.Lock()
 	if s.state() == stateEnded {

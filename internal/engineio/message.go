@@ -11,11 +11,13 @@ import (
 // sessions at once.
 type Message struct {
 	buf    []byte // room for a frame header, then the packet: with its digit for text, bare for binary
-	start  int    // where the frame's header begins
+	start  uint8  // where the frame's header begins
 	binary bool
 	plain  bool // not to be compressed
 
-	deflated atomic.Pointer[[]byte] // the frame with its payload compressed, once somebody wanted it
+	// Other frames of the message, once somebody wanted them.
+	deflated atomic.Pointer[[]byte] // with its payload compressed
+	revised  atomic.Pointer[[]byte] // for revision 3, of a binary one
 }
 
 const textStart = frame.MaxHeader + 1 // behind the header's room and the packet's digit
@@ -45,7 +47,7 @@ func finish(buf []byte, op frame.Opcode) *Message {
 	n := len(buf) - frame.MaxHeader
 	start := frame.MaxHeader - frame.HeaderLen(n)
 	frame.AppendHeader(buf[:start], op, n)
-	return &Message{buf: buf, start: start, binary: op == frame.Binary}
+	return &Message{buf: buf, start: uint8(start), binary: op == frame.Binary}
 }
 
 // packetMessage returns a packet of another type than message, as text.
@@ -57,6 +59,7 @@ func packetMessage(packet string) *Message {
 func rawFrame(b []byte) *Message { return &Message{buf: b} }
 
 var (
+	pongPacket = packetMessage(string(wire.Pong)) // the answer of revision 3
 	pingPacket = packetMessage(string(wire.Ping))
 	closeFrame = rawFrame(frame.AppendClose(nil, 0, ""))
 	probeReply = packetMessage(string(wire.Pong) + "probe")
@@ -71,7 +74,7 @@ func (m *Message) Uncompressed() *Message {
 }
 
 // Len returns the bytes that the message takes in a session's queue.
-func (m *Message) Len() int { return len(m.buf) - m.start }
+func (m *Message) Len() int { return len(m.buf) - int(m.start) }
 
 // packetLen returns the bytes of the packet.
 func (m *Message) packetLen() int { return len(m.buf) - frame.MaxHeader }
@@ -95,6 +98,32 @@ func (m *Message) compressed() []byte {
 	}
 	m.deflated.Store(&b)
 	return b
+}
+
+// frameV3 returns the frame that a session of revision 3 gets: a binary message has its type before it.
+func (m *Message) frameV3() []byte {
+	if !m.binary {
+		return m.frame()
+	}
+	if b := m.revised.Load(); b != nil {
+		return *b
+	}
+	b := frame.AppendHeader(nil, frame.Binary, m.packetLen()+1)
+	b = append(append(b, wire.MessageV3), m.buf[frame.MaxHeader:]...)
+	m.revised.Store(&b)
+	return b
+}
+
+// appendPacketV3 is appendPacket for revision 3, for a payload that is binary as a whole or one of texts.
+func (m *Message) appendPacketV3(dst []byte, binary bool) []byte {
+	packet := m.buf[frame.MaxHeader:]
+	switch {
+	case binary:
+		return wire.AppendBinaryV3(dst, packet, m.binary)
+	case m.binary:
+		return wire.AppendBase64V3(dst, packet)
+	}
+	return wire.AppendTextV3(dst, packet)
 }
 
 // appendPacket appends the message as a packet of a polling payload.

@@ -121,19 +121,7 @@ func (s *Session) answerLocked(a *answer) bool {
 // respond writes a poll's response and lets the next writer go on.
 func (s *Session) respond(w http.ResponseWriter, r *http.Request, a *answer) {
 	buf := bodies.Get().(*[]byte)
-	body := (*buf)[:0]
-	for i, m := range a.messages[:a.n] {
-		if i > 0 {
-			body = append(body, wire.Separator)
-		}
-		body = m.appendPacket(body)
-	}
-	if a.last != 0 {
-		if len(body) > 0 {
-			body = append(body, wire.Separator)
-		}
-		body = append(body, a.last)
-	}
+	body, contentType := s.appendPayload((*buf)[:0], a)
 	h := w.Header()
 	out := body
 	if e := s.responseEncoding(r, a, len(body)); e != nil {
@@ -143,7 +131,7 @@ func (s *Session) respond(w http.ResponseWriter, r *http.Request, a *answer) {
 		*zipped = out
 		h["Content-Encoding"] = []string{e.name}
 	}
-	h["Content-Type"] = []string{"text/plain; charset=UTF-8"}
+	h["Content-Type"] = []string{contentType}
 	h["Cache-Control"] = []string{"no-store"}
 	h["Content-Length"] = []string{strconv.Itoa(len(out))}
 	rc := http.NewResponseController(w)
@@ -158,6 +146,47 @@ func (s *Session) respond(w http.ResponseWriter, r *http.Request, a *answer) {
 	if a.held {
 		s.responded(a, err)
 	}
+}
+
+const (
+	texts  = "text/plain; charset=UTF-8"
+	octets = "application/octet-stream"
+)
+
+// appendPayload appends the body of a response.
+func (s *Session) appendPayload(body []byte, a *answer) (_ []byte, contentType string) {
+	if s.v3 {
+		return s.appendPayloadV3(body, a)
+	}
+	for i, m := range a.messages[:a.n] {
+		if i > 0 {
+			body = append(body, wire.Separator)
+		}
+		body = m.appendPacket(body)
+	}
+	if a.last != 0 {
+		if len(body) > 0 {
+			body = append(body, wire.Separator)
+		}
+		body = append(body, a.last)
+	}
+	return body, texts
+}
+
+// appendPayloadV3 makes a binary body if there is a binary message in it, and the client takes such.
+func (s *Session) appendPayloadV3(body []byte, a *answer) (_ []byte, contentType string) {
+	messages := a.messages[:a.n]
+	if a.last != 0 {
+		messages = append(messages, packetMessage(string(a.last)))
+	}
+	binary := !s.base64 && slices.ContainsFunc(messages, func(m *Message) bool { return m.binary })
+	for _, m := range messages {
+		body = m.appendPacketV3(body, binary)
+	}
+	if binary {
+		return body, octets
+	}
+	return body, texts
 }
 
 // responseEncoding returns how a response of size bytes is to be compressed, nil if it is not: it is too small, or all
@@ -222,7 +251,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	buf := bodies.Get().(*[]byte)
 	err := s.readBody(w, r, buf)
 	if err == nil {
-		err = s.deliver(*buf)
+		err = s.deliver(*buf, r.Header.Get("Content-Type") == octets)
 	}
 	freeBody(buf)
 	s.mu.Lock()
@@ -249,7 +278,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 // readBody reads the request's body, counting what arrives: a declared length is used to refuse, never to allocate.
 func (s *Session) readBody(w http.ResponseWriter, r *http.Request, buf *[]byte) error {
 	c := &s.server.config
-	if r.Header.Get("Content-Type") == "application/octet-stream" {
+	if !s.v3 && r.Header.Get("Content-Type") == octets {
 		s.end(ReasonTransportError, errContentType, nil)
 		return errContentType
 	}
@@ -281,10 +310,13 @@ func (s *Session) readBody(w http.ResponseWriter, r *http.Request, buf *[]byte) 
 }
 
 // deliver hands the packets of a body to the handler, as far as they are good.
-func (s *Session) deliver(body []byte) (err error) {
+func (s *Session) deliver(body []byte, binary bool) (err error) {
 	s.recv.Lock()
 	s.heard.Store(true)
 	packets := wire.NewPayload(body, s.server.config.MaxPacketsPerPayload)
+	if s.v3 {
+		packets = wire.NewPayloadV3(body, binary, s.server.config.MaxPacketsPerPayload)
+	}
 	took := false
 	for s.state() != stateEnded {
 		p, ok, perr := packets.Next()

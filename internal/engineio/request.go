@@ -45,7 +45,13 @@ func (no Refusal) because(err error) *Refusal {
 	return &no
 }
 
-const protocolVersion = "4"
+// speaks reports whether the revision of the protocol that a request is of is served.
+func (srv *Server) speaks(q *query) bool {
+	return q.repeated&repeatedEIO == 0 && (q.eio == "4" || srv.config.AllowEIO3 && (q.eio == "3" || q.eio == ""))
+}
+
+// v3 reports whether the request is of revision 3, which a client need not say.
+func (q *query) v3() bool { return q.eio != "4" }
 
 // admit checks a request in the order that clients know, and returns its session, nil for a request to open one.
 func (srv *Server) admit(r *http.Request) (*Session, *Refusal) {
@@ -72,7 +78,7 @@ func (srv *Server) admit(r *http.Request) (*Session, *Refusal) {
 		return nil, badMethod
 	case upgrade != (q.transport == WebSocket):
 		return nil, badRequest.because(errUpgrade)
-	case q.repeated&repeatedEIO != 0 || q.eio != protocolVersion:
+	case !srv.speaks(&q):
 		return nil, badVersion
 	}
 	if allow := srv.config.AllowRequest; allow != nil {
@@ -98,7 +104,7 @@ func (srv *Server) admitKnown(r *http.Request, q *query, upgrade bool) (*Session
 		return nil, badRequest.because(errTransport)
 	case !upgrade && r.Method != http.MethodGet && r.Method != http.MethodPost:
 		return nil, badRequest.because(errMethod)
-	case q.repeated&repeatedEIO != 0 || q.eio != protocolVersion:
+	case !srv.speaks(q) || q.v3() != s.v3:
 		return nil, badRequest.because(errRevision)
 	}
 	return s, nil
@@ -171,6 +177,7 @@ func validOrigin(h http.Header) bool {
 // A query holds the parameters that belong to the protocol; all others are the application's.
 type query struct {
 	eio, transport, sid string
+	b64                 bool // the client takes no binary payloads (revision 3)
 	repeated            uint8
 }
 
@@ -196,6 +203,9 @@ func parseQuery(raw string) (q query) {
 			bit, dst = repeatedTransport, &q.transport
 		case "sid":
 			bit, dst = repeatedSID, &q.sid
+		case "b64":
+			q.b64 = true
+			continue
 		default:
 			continue
 		}

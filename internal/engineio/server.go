@@ -99,6 +99,7 @@ func (srv *Server) newSession(r *http.Request) *Session {
 	if uri == "" {
 		uri = r.URL.RequestURI()
 	}
+	q := parseQuery(r.URL.RawQuery)
 	return &Session{
 		server: srv,
 		id:     newID(),
@@ -107,6 +108,8 @@ func (srv *Server) newSession(r *http.Request) *Session {
 		uri:    uri,
 		opened: time.Now(),
 		secure: r.TLS != nil,
+		v3:     q.v3(),
+		base64: q.b64,
 	}
 }
 

@@ -28,6 +28,8 @@ type Session struct {
 	uri     string
 	opened  time.Time
 	secure  bool
+	v3      bool // speaks revision 3 of the protocol, that of Socket.IO v2
+	base64  bool // and takes no binary payloads
 
 	// recv is held while the handler is called. Whoever finds it held at the end leaves Closed to the holder.
 	recv sync.Mutex
@@ -134,6 +136,14 @@ func (s *Session) Query() url.Values {
 
 // Opened returns when the session was opened.
 func (s *Session) Opened() time.Time { return s.opened }
+
+// Revision returns the revision of the protocol that the client speaks: 4, or 3 with [Config].AllowEIO3.
+func (s *Session) Revision() int {
+	if s.v3 {
+		return 3
+	}
+	return 4
+}
 
 // Secure reports whether the first request came over TLS.
 func (s *Session) Secure() bool { return s.secure }

@@ -30,7 +30,7 @@ const (
 
 var (
 	errClosePacket = errors.New("closed by the peer")
-	errPing        = errors.New("client sent a ping")
+	errDirection   = errors.New("heartbeat in the wrong direction")
 	errSlowMessage = errors.New("incomplete message")
 	errCandidate   = errors.New("unexpected packet during the upgrade")
 
@@ -77,6 +77,9 @@ func (c *socket) received(b []byte) (work Runner) {
 
 // encode returns a message as the frame that this WebSocket gets.
 func (c *socket) encode(m *Message) []byte {
+	if c.session.v3 && m.binary {
+		return m.frameV3() // compressed or not, it would have to be made anew
+	}
 	if !c.frames.Limits.Compressed || m.start == 0 || m.plain || m.packetLen() < c.session.server.config.CompressFrom {
 		return m.frame()
 	}
@@ -106,14 +109,24 @@ func (c *socket) Message(op frame.Opcode, payload []byte) error {
 		return c.negotiate(op, payload)
 	}
 	c.took = true
-	if op == frame.Binary {
-		return s.packet(wire.Packet{Type: wire.Message, Binary: true, Data: payload})
-	}
-	p, err := wire.Parse(payload)
+	p, err := s.parse(op, payload)
 	if err != nil {
 		return &parseError{err}
 	}
 	return s.packet(p)
+}
+
+// parse decodes the packet of one frame.
+func (s *Session) parse(op frame.Opcode, payload []byte) (wire.Packet, error) {
+	switch {
+	case op == frame.Binary && s.v3:
+		return wire.ParseBinaryV3(payload)
+	case op == frame.Binary:
+		return wire.Packet{Type: wire.Message, Binary: true, Data: payload}, nil
+	case s.v3:
+		return wire.ParseV3(payload)
+	}
+	return wire.Parse(payload)
 }
 
 // Control implements [frame.Handler].
@@ -202,9 +215,15 @@ func (s *Session) packet(p wire.Packet) error {
 			return &parseError{err}
 		}
 	case wire.Pong:
+		if s.v3 {
+			return errDirection
+		}
 		s.ponged()
 	case wire.Ping:
-		return errPing
+		if !s.v3 {
+			return errDirection
+		}
+		s.pinged()
 	case wire.Close:
 		return errClosePacket
 	}

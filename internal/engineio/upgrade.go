@@ -81,7 +81,7 @@ func (s *Session) switchTo(c *socket) bool {
 	s.dropCandidateLocked()
 	s.ws = c
 	s.wakeLocked()
-	if s.awaiting { // the ping may have got lost with the last poll's response; its answer may not
+	if s.awaiting && !s.v3 { // the ping may have got lost with the last poll's response; its answer may not
 		s.nextBeat = s.server.wheel.after(s.server.config.PingTimeout)
 	}
 	s.scheduleLocked()

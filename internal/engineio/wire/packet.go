@@ -33,6 +33,7 @@ var (
 	ErrBase64  = errors.New("engine.io: malformed base64")
 	ErrUTF8    = errors.New("engine.io: invalid UTF-8")
 	ErrTooMany = errors.New("engine.io: too many packets in one payload")
+	ErrLength  = errors.New("engine.io: wrong length of a packet") // revision 3
 )
 
 // A Packet is one decoded packet. Data aliases the input.
@@ -77,8 +78,18 @@ func decodeBase64(b []byte) ([]byte, error) {
 type Payload struct {
 	rest []byte
 	left int
+	form form
 	done bool
 }
+
+// form is how the packets of a payload are told apart.
+type form uint8
+
+const (
+	separated form = iota
+	textsV3
+	binaryV3
+)
 
 // NewPayload begins to decode body, which base64 is decoded into. It refuses more than limit packets.
 func NewPayload(body []byte, limit int) Payload {
@@ -95,6 +106,22 @@ func (p *Payload) Next() (packet Packet, ok bool, err error) {
 		p.done = true
 		return Packet{}, false, ErrTooMany
 	}
+	switch p.form {
+	case textsV3:
+		packet, err = p.nextTextV3()
+	case binaryV3:
+		packet, err = p.nextBinaryV3()
+	default:
+		packet, err = p.nextSeparated()
+	}
+	if err != nil {
+		p.done = true
+		return Packet{}, false, err
+	}
+	return packet, true, nil
+}
+
+func (p *Payload) nextSeparated() (Packet, error) {
 	part := p.rest
 	if i := bytes.IndexByte(part, Separator); i >= 0 {
 		part, p.rest = part[:i:i], part[i+1:]
@@ -102,15 +129,9 @@ func (p *Payload) Next() (packet Packet, ok bool, err error) {
 		p.done = true
 	}
 	if !utf8.Valid(part) {
-		err = ErrUTF8
-	} else {
-		packet, err = Parse(part)
+		return Packet{}, ErrUTF8
 	}
-	if err != nil {
-		p.done = true
-		return Packet{}, false, err
-	}
-	return packet, true, nil
+	return Parse(part)
 }
 
 // AppendBinary appends a binary message in its text form.

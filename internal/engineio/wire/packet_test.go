@@ -42,7 +42,7 @@ func corpus(t testing.TB) (cases []corpusCase) {
 	return cases
 }
 
-var errorNames = map[error]string{ErrEmpty: "empty", ErrType: "type", ErrBase64: "base64", ErrUTF8: "utf8", ErrTooMany: "toomany"}
+var errorNames = map[error]string{ErrEmpty: "empty", ErrType: "type", ErrBase64: "base64", ErrUTF8: "utf8", ErrTooMany: "toomany", ErrLength: "length"}
 
 // decode returns what a payload decodes to, and its packets again as a payload.
 func decode(in []byte, limit int) (out string, again []byte, err error) {
