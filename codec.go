@@ -88,7 +88,7 @@ func (msgpackCodec) decode(c *conn, data []byte, binary bool) (packet.Packet, bo
 	if !binary {
 		return packet.Packet{}, false, errTextPacket
 	}
-	p, err := msgpack.Decode(data, &c.srv.limits)
+	p, err := msgpack.Decode(data, c.limits())
 	return p, true, err
 }
 

@@ -68,6 +68,9 @@ type Config struct {
 	// 1013). Default no limit.
 	MaxConnections int
 
+	// AllowEIO3 lets clients of Socket.IO v2 in too. The id of such a client's socket in the main namespace is its session's
+	// id, which is a secret else: whoever knows it can send in the client's name. Default off.
+	AllowEIO3 bool
 	// MessagePack has packets travel as MessagePack, which all clients must be set to (socket.io-msgpack-parser). A handler
 	// sees the same arguments; a date is its text, and undefined null, or no member at all. MaxAttachments does not apply.
 	MessagePack bool
@@ -238,6 +241,7 @@ func (c *Config) engine(origins *originList, open func(*engineio.Session) engine
 		MaxPayload:        c.MaxPayload,
 		PerMessageDeflate: c.PerMessageDeflate,
 		CompressFrom:      c.CompressFrom,
+		AllowEIO3:         c.AllowEIO3,
 		Cookie:            c.Cookie,
 		QueueBytes:        c.QueueBytes,
 		QueuePackets:      c.QueuePackets,

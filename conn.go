@@ -42,11 +42,23 @@ type leftNamespace struct {
 var errWrongState = errors.New("packet in the wrong state")
 
 func (srv *Server) open(session *engineio.Session) engineio.Handler {
-	c := &conn{srv: srv, session: session, decoder: packet.NewDecoder(&srv.limits)}
+	c := &conn{srv: srv, session: session}
+	c.decoder = packet.NewDecoder(c.limits())
 	if srv.config.ConnectTimeout > 0 {
 		session.Deadline(srv.config.ConnectTimeout, func() { session.Close(engineio.Reason(ReasonForcedServer)) })
 	}
+	if c.v2() {
+		c.connectV2()
+	}
 	return c
+}
+
+// limits returns those of the packets that the client may send.
+func (c *conn) limits() *packet.Limits {
+	if c.v2() {
+		return &c.srv.limitsV2
+	}
+	return &c.srv.limits
 }
 
 // Message takes one Engine.IO message. data is reused by the session once it returns.

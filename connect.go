@@ -18,12 +18,21 @@ var (
 // connect begins to let a client into a namespace (Socket.IO protocol v5, CONNECT). The gates run on the socket's own
 // goroutine.
 func (c *conn) connect(p *packet.Packet) error {
-	ns := c.srv.hold(p.Namespace)
+	if c.v2() {
+		c.revise(p)
+	}
+	var ns *Namespace
+	if len(p.Namespace) <= c.srv.config.MaxNameBytes {
+		ns = c.srv.hold(p.Namespace)
+	}
 	if ns == nil {
 		c.sendConnectError(p.Namespace, errInvalidNamespace)
 		return nil
 	}
 	s := &Socket{ns: ns, conn: c, id: newID()}
+	if c.v2() {
+		s.id = s.idV2()
+	}
 	if c.srv.config.Recovery != nil {
 		s.session = new(session)
 	}
@@ -69,7 +78,7 @@ func (c *conn) admit(s *Socket) {
 		return
 	}
 	var back *claim
-	if s.session != nil {
+	if s.session != nil && !c.v2() {
 		back = s.claimed()
 	}
 	for h := range s.ns.hooked {
@@ -130,6 +139,9 @@ func (c *conn) letIn(s *Socket, back *claim) bool {
 }
 
 func (c *conn) connectReply(s *Socket) *engineio.Message {
+	if c.v2() {
+		return c.srv.codec.connect(s.ns.name, nil)
+	}
 	payload := make([]byte, 0, 64)
 	payload = append(payload, `{"sid":"`...)
 	payload = append(payload, s.id...)
@@ -158,7 +170,11 @@ func (c *conn) refuse(s *Socket, err error) {
 }
 
 func (c *conn) sendConnectError(namespace string, refusal *ConnectError) {
-	payload, err := json.Marshal(refusal)
+	var shown any = refusal
+	if c.v2() {
+		shown = refusal.shownV2()
+	}
+	payload, err := json.Marshal(shown)
 	if err != nil {
 		c.srv.config.Logger.Warn("gate refused with data that is no JSON", "namespace", namespace, "error", err)
 		payload, _ = json.Marshal(&ConnectError{Message: refusal.Message}) // a string always marshals

@@ -70,5 +70,5 @@
 //
 // # Limitations
 //
-// WebTransport and revision 3 of Engine.IO (Socket.IO v2) are not served.
+// WebTransport is not served.
 package holdpost

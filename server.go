@@ -23,12 +23,14 @@ import (
 // All methods may be called from any goroutine.
 type Server struct {
 	// Static after construction.
-	config  Config
-	limits  packet.Limits
-	codec   codec
-	origins *originList
-	files   clientFiles
-	engine  *engineio.Server
+	config Config
+	limits packet.Limits
+	// limitsV2 are those of clients of Socket.IO v2, whose auth object stands behind the namespace's name.
+	limitsV2 packet.Limits
+	codec    codec
+	origins  *originList
+	files    clientFiles
+	engine   *engineio.Server
 
 	acks     atomic.Int64
 	handlers running // goroutines that run handlers, and those of recovery
@@ -54,6 +56,8 @@ func NewServer(c *Config) *Server {
 	}
 	srv := &Server{config: c.withDefaults(), namespaces: make(map[string]*Namespace), started: time.Now(), replays: newSlots()}
 	srv.limits = srv.config.limits()
+	srv.limitsV2 = srv.limits
+	srv.limitsV2.Namespace += srv.limits.AuthBytes
 	srv.codec = textCodec{}
 	if srv.config.MessagePack {
 		srv.codec = msgpackCodec{maxConnect: srv.limits.AuthBytes + srv.limits.Namespace + 1<<10}

@@ -25,8 +25,11 @@ func AppendAck(dst []byte, ns string, id int64, args, attachments [][]byte) []by
 	return appendArgs(dst, args, attachments)
 }
 
-// AppendConnect appends a CONNECT with payload, a JSON object.
+// AppendConnect appends a CONNECT with payload, a JSON object; nil for none.
 func AppendConnect(dst []byte, ns string, payload []byte) []byte {
+	if payload == nil {
+		payload = []byte("null")
+	}
 	return appendJSON(appendHeader(dst, packet.Connect, ns, -1), payload, nil)
 }
 
