@@ -30,7 +30,8 @@ const (
 
 var (
 	errClosePacket = errors.New("closed by the peer")
-	errDirection   = errors.New("heartbeat in the wrong direction")
+	errPing        = errors.New("client sent a ping")
+	errPong        = errors.New("client sent a pong") // of revision 3
 	errSlowMessage = errors.New("incomplete message")
 	errCandidate   = errors.New("unexpected packet during the upgrade")
 
@@ -216,12 +217,12 @@ func (s *Session) packet(p wire.Packet) error {
 		}
 	case wire.Pong:
 		if s.v3 {
-			return errDirection
+			return errPong
 		}
 		s.ponged()
 	case wire.Ping:
 		if !s.v3 {
-			return errDirection
+			return errPing
 		}
 		s.pinged()
 	case wire.Close:
