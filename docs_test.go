@@ -83,6 +83,29 @@ func TestErrorCodesAreDocumented(t *testing.T) {
 	}
 }
 
+func TestDesignHasEveryPackage(t *testing.T) {
+	design := text(t, "docs/design.md")
+	for _, p := range listPackages(t) {
+		if name := relative(p.ImportPath); name != "" && !strings.Contains(design, "`"+name+"`") {
+			t.Errorf("the map in docs/design.md lacks package %s", name)
+		}
+	}
+}
+
+func TestDesignHasEveryDependency(t *testing.T) {
+	design := text(t, "docs/design.md")
+	for line := range strings.Lines(text(t, "go.mod")) {
+		module, _, required := strings.Cut(strings.TrimSpace(line), " v")
+		if !required || strings.Contains(line, "// indirect") {
+			continue
+		}
+		module = regexp.MustCompile(`/v[0-9]+$`).ReplaceAllString(module, "")
+		if !strings.Contains(design, "://"+module+")") && !strings.Contains(design, "://pkg.go.dev/"+module+")") {
+			t.Errorf("docs/design.md gives no reason for %s", module)
+		}
+	}
+}
+
 func TestLinksOfTheDocuments(t *testing.T) {
 	pages, err := filepath.Glob("docs/*.md")
 	if err != nil {
