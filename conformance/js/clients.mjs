@@ -7,7 +7,8 @@ import { event, report, within } from "./harness.mjs";
 
 const require = createRequire(import.meta.url);
 const name = process.env.HOLDPOST_CLIENT;
-const { io } = require(name);
+const exported = require(name);
+const io = exported.io ?? exported; // v2 exports the function itself
 const parser = process.env.HOLDPOST_PARSER ? require(process.env.HOLDPOST_PARSER) : undefined;
 const version = require(`${name}/package.json`).version.split(".").map(Number);
 const url = process.env.HOLDPOST_URL;
