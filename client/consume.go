@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"regexp"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,14 +17,22 @@ import (
 
 // Subscription says what to subscribe to, on a server of Holdpost.
 type Subscription struct {
-	Topic string
+	Topic string // or a pattern: * stands for any characters but /, ** for any characters
 	// Queue names a work queue, of which each event goes to one consumer. "": the personal queue of the client's identity, or
 	// without an identity one that lasts as long as the socket.
 	Queue string
 	// From is where a queue made now begins: "new" (default), "first", an offset, or a time as in RFC 3339.
 	From string
+	// Events are the names of the events to be delivered, the others counting as handled. nil: all.
+	Events []string
 	// Prefetch bounds the events that the server sends ahead of their acks. 0: the server's default.
 	Prefetch int
+	// AckTimeout is the time after which the server delivers an event that was not answered to another consumer. 0: the
+	// server's default.
+	AckTimeout time.Duration
+	// Exclusive takes the queue over: its other consumers end. It is what keeps events in order when a connection is lost: without
+	// it those that the server still holds for the connection that it does not know to be lost come behind others.
+	Exclusive bool
 	// Manual leaves it to the program to call one of [Delivery]'s methods for each event, when and where it likes. Otherwise an
 	// event counts as handled when the loop asks for the next one.
 	Manual bool
@@ -73,8 +83,8 @@ func (d *Delivery) answer(handled bool, reply ...any) {
 // GapError says that events of a topic are gone, because its retention has passed or a loss was accepted: those after From up to
 // and with To. A loop over [Consumer.Deliveries] that gets one may go on.
 type GapError struct {
-	Topic    string `json:"topic"`
-	Queue    string `json:"queue"`
+	Topic    string
+	Queue    string
 	From, To string // offsets
 }
 
@@ -82,12 +92,13 @@ func (e *GapError) Error() string {
 	return fmt.Sprintf("client: events of topic %q are gone, from %s to %s", e.Topic, e.From, e.To)
 }
 
-// Consumer is a subscription of a socket. It ends with the socket, or with [Socket.Unsubscribe]; when the connection is lost it
+// Consumer is a subscription of a socket. It ends with the socket, or with [Consumer.Unsubscribe]; when the connection is lost it
 // subscribes again on the next one.
 type Consumer struct {
 	// Static after construction.
-	socket *Socket
-	spec   Subscription
+	socket  *Socket
+	spec    Subscription
+	pattern *regexp.Regexp // of its topics; nil for one
 
 	signal chan struct{} // has room for one: something waits, or err is set
 
@@ -104,16 +115,16 @@ type delivered struct {
 }
 
 // Subscribe subscribes to a topic and returns once the server has answered. While the client is away it waits. It replaces the
-// socket's subscription to the same topic. The error is one of the server's, a [holdpost.Error]; or the context's cause; or why
+// socket's subscription to the same topic and queue. The error is one of the server's, a [holdpost.Error]; or the context's cause; or why
 // the socket has ended.
 func (s *Socket) Subscribe(ctx context.Context, sub Subscription) (*Consumer, error) {
-	u := &Consumer{socket: s, spec: sub, signal: make(chan struct{}, 1)}
+	u := &Consumer{socket: s, spec: sub, pattern: topicPattern(sub.Topic), signal: make(chan struct{}, 1)}
 	s.mu.Lock()
 	if s.consumers == nil {
-		s.consumers = make(map[string]*Consumer)
+		s.consumers = make(map[source]*Consumer)
 	}
-	old := s.consumers[sub.Topic]
-	s.consumers[sub.Topic] = u // before the server knows, so that no event comes too early
+	old := s.consumers[u.source()]
+	s.consumers[u.source()] = u // before the server knows, so that no event comes too early
 	s.mu.Unlock()
 	if old != nil {
 		old.end(errReplaced)
@@ -139,32 +150,65 @@ func (s *Socket) Subscribe(ctx context.Context, sub Subscription) (*Consumer, er
 
 var errReplaced = errors.New("client: replaced by another subscription to the topic")
 
-// Unsubscribe ends the subscription to a topic and has the server delete its queue: nothing is held for it any more. Without a
-// subscription it does nothing. The errors are those of [Socket.Subscribe].
-func (s *Socket) Unsubscribe(ctx context.Context, topic string) error {
-	s.mu.Lock()
-	u := s.consumers[topic]
-	s.mu.Unlock()
-	if u == nil {
-		return nil
+// Unsubscribe ends the subscription: nothing is held for it any more. The server deletes a personal queue, while a work queue
+// holds events for its other consumers. The errors are those of [Socket.Subscribe].
+func (u *Consumer) Unsubscribe(ctx context.Context) error {
+	o := map[string]string{"topic": u.spec.Topic}
+	if u.spec.Queue != "" {
+		o["queue"] = u.spec.Queue
 	}
-	answer, err := s.untilAnswered(ctx, "unsubscribe", topic)
+	answer, err := u.socket.untilAnswered(ctx, "unsubscribe", o)
 	if err == nil {
 		err = refusal(answer)
 	}
 	if err != nil {
-		return fmt.Errorf("unsubscribe %q: %w", topic, err)
+		return fmt.Errorf("unsubscribe %q: %w", u.spec.Topic, err)
 	}
-	s.dropConsumer(u)
+	u.socket.dropConsumer(u)
 	u.end(ErrClosed)
+	return nil
+}
+
+// source is where a consumer's events come from.
+type source struct {
+	topic string // or pattern
+	queue string // "" for the personal one
+}
+
+func (u *Consumer) source() source { return source{u.spec.Topic, u.spec.Queue} }
+
+// topicPattern returns what matches the topics of a pattern, nil for a topic.
+func topicPattern(topic string) *regexp.Regexp {
+	if !strings.Contains(topic, "*") {
+		return nil
+	}
+	text := strings.NewReplacer(`\*\*`, `.*`, `\*`, `[^/]*`).Replace(regexp.QuoteMeta(topic))
+	return regexp.MustCompile("(?s)^" + text + "$")
+}
+
+// consumer returns the one that an event of a topic is for, as it came from a queue.
+func (s *Socket) consumer(topic, queue string) *Consumer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if u := s.consumers[source{topic, queue}]; u != nil {
+		return u
+	}
+	if u := s.consumers[source{topic, ""}]; u != nil { // whose queue has the name of the client
+		return u
+	}
+	for from, u := range s.consumers {
+		if u.pattern != nil && (from.queue == "" || from.queue == queue) && u.pattern.MatchString(topic) {
+			return u
+		}
+	}
 	return nil
 }
 
 func (s *Socket) dropConsumer(u *Consumer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.consumers[u.spec.Topic] == u {
-		delete(s.consumers, u.spec.Topic)
+	if s.consumers[u.source()] == u {
+		delete(s.consumers, u.source())
 	}
 }
 
@@ -192,6 +236,15 @@ func (u *Consumer) request() any {
 	}
 	if u.spec.Queue != "" {
 		o["queue"] = u.spec.Queue
+	}
+	if u.spec.Events != nil {
+		o["events"] = u.spec.Events
+	}
+	if u.spec.AckTimeout > 0 {
+		o["ackTimeout"] = u.spec.AckTimeout.String()
+	}
+	if u.spec.Exclusive {
+		o["exclusive"] = true
 	}
 	if u.spec.Prefetch > 0 {
 		o["prefetch"] = u.spec.Prefetch
@@ -324,8 +377,8 @@ func (s *Socket) toConsumer(l *link, p *packet.Packet, size int) bool {
 	s.mu.Lock()
 	none := len(s.consumers) == 0
 	s.mu.Unlock()
-	gap := p.ID < 0 && p.Name == "gap"
-	if none || p.ID < 0 && !gap || len(p.Args) < 2 {
+	notice := p.ID < 0 && (p.Name == "gap" || p.Name == "unsubscribed")
+	if none || p.ID < 0 && !notice || len(p.Args) < 2 {
 		return false
 	}
 	var meta struct {
@@ -335,23 +388,25 @@ func (s *Socket) toConsumer(l *link, p *packet.Packet, size int) bool {
 		ID          string    `json:"id"`
 		Attempt     int       `json:"attempt"`
 		PublishedAt time.Time `json:"publishedAt"`
+
+		From, To string // of a gap
+		Reason   string // why the subscription has ended
 	}
 	last := p.Args[len(p.Args)-1]
 	if last[0] != '{' || json.Unmarshal(last, &meta) != nil {
 		return false
 	}
-	s.mu.Lock()
-	u := s.consumers[meta.Topic]
-	s.mu.Unlock()
-	if u == nil || !gap && meta.Offset == "" {
+	u := s.consumer(meta.Topic, meta.Queue)
+	switch {
+	case u == nil || !notice && meta.Offset == "":
 		return false
-	}
-	if gap {
-		e := new(GapError)
-		if json.Unmarshal(last, e) != nil {
-			return false
-		}
-		u.offer(delivered{gap: e, size: size})
+	case p.Name == "gap" && notice:
+		u.offer(delivered{size: size, gap: &GapError{Topic: meta.Topic, Queue: meta.Queue, From: meta.From, To: meta.To}})
+		return true
+	case notice:
+		s.taken(size)
+		s.dropConsumer(u)
+		u.end(&holdpost.Error{Code: meta.Reason, Message: "the server has ended the subscription"})
 		return true
 	}
 	args, err := holdpost.NewArgs(p.Data, p.Attachments)

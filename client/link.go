@@ -112,10 +112,13 @@ func (l *link) open(ctx context.Context, transport string) *DialError {
 	if e, ok := errors.AsType[*DialError](err); ok {
 		return e
 	}
-	if ctx.Err() != nil {
-		return &DialError{Code: codeUnreachable, Err: context.Cause(ctx)}
+	if _, ok := errors.AsType[*frame.CloseError](err); ok || errors.Is(err, errTooLarge) {
+		return &DialError{Code: codeNotSocketIO, Err: err}
 	}
-	return &DialError{Code: codeNotSocketIO, Err: err}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return &DialError{Code: codeUnreachable, Err: err}
 }
 
 func (l *link) openWebSocket(ctx context.Context) error {
@@ -295,7 +298,7 @@ func (l *link) Control(op frame.Opcode, payload []byte) error {
 
 func (l *link) unreadable(err error) error {
 	if !l.isOpen() {
-		return err // nothing of Engine.IO, as it seems
+		return &DialError{Code: codeNotSocketIO, Err: err}
 	}
 	return l.fail(holdpost.ReasonParseError, err)
 }

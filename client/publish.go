@@ -14,7 +14,9 @@ type Message struct {
 	Topic string
 	// ID is under which the server knows the message: it stores one that it has stored already no second time, as long as its
 	// window for duplicates lasts. "": a random one.
-	ID    string
+	ID string
+	// Key names what the event is about: queues that are ordered by key deliver events with the same one in their order.
+	Key   string
 	Event string
 	Args  []any
 }
@@ -43,7 +45,11 @@ func (s *Socket) Publish(ctx context.Context, m Message) (Published, error) {
 }
 
 func (s *Socket) publish(ctx context.Context, m Message) (Published, error) {
-	args, err := holdpost.ArgsOf(append([]any{map[string]string{"topic": m.Topic, "id": m.ID}, m.Event}, m.Args...)...)
+	to := map[string]string{"topic": m.Topic, "id": m.ID}
+	if m.Key != "" {
+		to["key"] = m.Key
+	}
+	args, err := holdpost.ArgsOf(append([]any{to, m.Event}, m.Args...)...)
 	if err != nil {
 		return Published{}, err
 	}

@@ -48,7 +48,7 @@ type Socket struct {
 	acks       map[int64]*pendingAck
 	handlers   map[string][]*Handler
 	hooks      hooks
-	consumers  map[string]*Consumer // by topic
+	consumers  map[source]*Consumer
 }
 
 // connecting is what calls of Connect wait for.

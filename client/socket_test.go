@@ -239,6 +239,7 @@ func TestRefused(t *testing.T) {
 		if !errors.Is(s.Err(), err) || !errors.Is(context.Cause(s.Context()), err) {
 			t.Errorf("the socket says %v", s.Err())
 		}
+		synctest.Wait()
 		dials := w.dialed()
 		time.Sleep(time.Minute)
 		if w.dialed() != dials {

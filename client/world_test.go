@@ -85,7 +85,7 @@ func (w *world) dial(context.Context, string, string) (net.Conn, error) {
 	}
 	conn, err := w.Host.Dial()
 	if err == nil {
-		conn = &thawed{Conn: conn, w: w}
+		conn = &thawed{Conn: conn, w: w, closed: make(chan struct{})}
 		w.mu.Lock()
 		w.conns = append(w.conns, conn)
 		w.mu.Unlock()
@@ -103,19 +103,26 @@ func (w *world) freeze() {
 // thawed is a connection unless its world is frozen.
 type thawed struct {
 	net.Conn
-	w *world
+	w      *world
+	once   sync.Once
+	closed chan struct{}
 }
 
 func (c *thawed) Read(b []byte) (int, error) {
-	for {
-		n, err := c.Conn.Read(b)
-		c.w.mu.Lock()
-		frozen := c.w.frozen
-		c.w.mu.Unlock()
-		if !frozen || err != nil {
-			return n, err
-		}
+	n, err := c.Conn.Read(b)
+	c.w.mu.Lock()
+	frozen := c.w.frozen
+	c.w.mu.Unlock()
+	if frozen { // not even the other side's hanging up
+		<-c.closed
+		return 0, net.ErrClosed
 	}
+	return n, err
+}
+
+func (c *thawed) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
 }
 
 var errDown = errors.New("network is down")

@@ -1,0 +1,154 @@
+package client_test
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/holdpost/holdpost"
+	"github.com/holdpost/holdpost/client"
+	"github.com/holdpost/holdpost/delivery"
+	"github.com/holdpost/holdpost/internal/peertest"
+	"github.com/holdpost/holdpost/queue/embedded"
+	"github.com/holdpost/holdpost/queue/local"
+)
+
+// A post is a server of Holdpost that recovers connections and holds events, with a real store. Its clock is the real one.
+type post struct {
+	t     *testing.T
+	srv   *holdpost.Server
+	main  *holdpost.Namespace
+	store *local.Store
+	host  *peertest.Host
+
+	// Every connection of the clients made next is cut after some bytes, up to about this number of them; 0: none is.
+	cutAfter int
+	cuts     atomic.Int64
+}
+
+func newPost(t *testing.T) *post {
+	log := slog.New(slog.DiscardHandler)
+	p := &post{t: t}
+	open := func(name string) *local.Store {
+		s, err := local.Open(background, local.Config{Engine: embedded.Config{
+			Dir: filepath.Join(t.TempDir(), name), Logger: log, Reserve: 1 << 20, Level: embedded.LevelMemory,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	p.store = open("kept")
+	journals := open("recovery")
+	journal := delivery.NewJournal(journals.Broker, log)
+	names := holdpost.NewKey[string]("name")
+	identity := func(s *holdpost.Socket) string {
+		return names.LoadOrSet(s, func() string {
+			var auth struct{ Client string }
+			json.Unmarshal(s.Handshake().Auth, &auth)
+			return auth.Client
+		})
+	}
+	p.srv = holdpost.NewServer(&holdpost.Config{Logger: log, Recovery: &holdpost.Recovery{Journal: journal, Identity: identity}})
+	p.main = p.srv.Of("/")
+	delivery.New(delivery.Config{Broker: p.store.Broker, Identity: identity, Logger: log}).Handle(p.main)
+	p.host = peertest.New(t, p.srv)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(background, 5*time.Second)
+		defer cancel()
+		p.srv.Shutdown(ctx)
+		p.store.Close()
+		journals.Broker.Close()
+		journal.Close()
+		journals.Close()
+	})
+	return p
+}
+
+// client returns a client that is closed with the test. It is quick to come back.
+func (p *post) client(c client.Config) *client.Client {
+	c.Dial = p.dialer(p.cutAfter)
+	c.ReconnectDelay, c.ReconnectMaxDelay = time.Millisecond, 10*time.Millisecond
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	cl := client.New("http://test", &c)
+	p.t.Cleanup(cl.Close)
+	return cl
+}
+
+// socket returns a connected socket in the main namespace, of somebody or nobody.
+func (p *post) socket(name string) *client.Socket {
+	p.t.Helper()
+	s := p.client(client.Config{Auth: map[string]string{"client": name}}).Of("/")
+	p.connect(s)
+	return s
+}
+
+func (p *post) connect(s *client.Socket) {
+	p.t.Helper()
+	if err := s.Connect(soon(p.t)); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// soon is a context that ends when a test has waited for too long.
+func soon(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(background, time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// dialer returns what makes connections that break.
+func (p *post) dialer(cutAfter int) func(context.Context, string, string) (net.Conn, error) {
+	return func(context.Context, string, string) (net.Conn, error) {
+		conn, err := p.host.Dial()
+		if err != nil || cutAfter == 0 {
+			return conn, err
+		}
+		c := &doomed{Conn: conn, p: p}
+		c.left.Store(int64(300 + rand.IntN(cutAfter)))
+		return c, nil
+	}
+}
+
+// doomed is a connection that breaks in the middle of what it carries.
+type doomed struct {
+	net.Conn
+	p    *post
+	left atomic.Int64
+	once sync.Once
+}
+
+func (c *doomed) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	return min(n, c.carry(n)), err
+}
+
+func (c *doomed) Write(b []byte) (int, error) {
+	if n := c.carry(len(b)); n < len(b) {
+		c.Conn.Write(b[:n])
+		return n, net.ErrClosed
+	}
+	return c.Conn.Write(b)
+}
+
+// carry takes n bytes off what is left, and returns how many of them come through.
+func (c *doomed) carry(n int) int {
+	left := c.left.Add(int64(-n))
+	if left >= 0 {
+		return n
+	}
+	c.once.Do(func() {
+		c.p.cuts.Add(1)
+		c.Conn.Close()
+	})
+	return max(0, n+int(left))
+}
