@@ -18,6 +18,12 @@ type Config struct {
 	// Identity returns who a socket is across connections, "" when that is not known. Default: nobody is known. A
 	// socket's identity must not change.
 	Identity func(*holdpost.Socket) string
+	// Permit returns nil if a socket may do something, and else the error that its client is answered, an [holdpost.Error]. The
+	// actions are those that the operations ask for, with what their names are: join and send, a room; subscribe, a topic or a
+	// pattern, also for its history and who is subscribed; publish, a topic; work, a shared queue. One's own inbox needs none. It
+	// is asked at each operation, and for the subscriptions of a socket that is recovered; what goes on ends with
+	// [Delivery.Enforce]. nil permits all.
+	Permit func(ctx context.Context, s *holdpost.Socket, action, name string) error
 	// Window bounds the bytes that wait for one connection because of its subscriptions. Default 65,536.
 	Window int
 	// MaxSubscriptions bounds the subscriptions of one socket, and the places whose presence it watches. Default 128.
@@ -55,6 +61,9 @@ type encodedEvent struct {
 func New(c Config) *Delivery {
 	if c.Identity == nil {
 		c.Identity = func(*holdpost.Socket) string { return "" }
+	}
+	if c.Permit == nil {
+		c.Permit = func(context.Context, *holdpost.Socket, string, string) error { return nil }
 	}
 	if c.Device == nil {
 		c.Device = func(*holdpost.Socket) string { return "" }

@@ -46,9 +46,12 @@ func invalidArgument(format string, a ...any) error {
 }
 
 // join: room → {room}.
-func (d *Delivery) join(_ context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
+func (d *Delivery) join(ctx context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
 	room, err := roomArg(args)
 	if err != nil {
+		return nil, err
+	}
+	if err := d.config.Permit(ctx, s, permitJoin, room); err != nil {
 		return nil, err
 	}
 	if other, ok := s.Namespace().Socket(room); ok && other != s { // it would listen in on what is sent to that socket alone
@@ -78,6 +81,9 @@ const maxSentName = 255
 func (d *Delivery) send(ctx context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
 	room, err := roomArg(args)
 	if err != nil {
+		return nil, err
+	}
+	if err := d.config.Permit(ctx, s, permitSend, room); err != nil {
 		return nil, err
 	}
 	event, err := eventArg(args, 1)
@@ -157,7 +163,7 @@ func (d *Delivery) subscribe(ctx context.Context, s *holdpost.Socket, args holdp
 	if err := topicArg(args, &o.Topic, &o); err != nil {
 		return nil, err
 	}
-	if err := d.private(s, o.Topic); err != nil {
+	if err := d.mayRead(ctx, s, o.Topic, o.Queue); err != nil {
 		return nil, err
 	}
 	spec := Subscription{Topic: o.Topic, Queue: o.Queue, Events: o.Events, Prefetch: o.Prefetch, Exclusive: o.Exclusive, Meta: o.Meta}
@@ -238,6 +244,14 @@ func (d *Delivery) publish(ctx context.Context, s *holdpost.Socket, args holdpos
 	if o.TTL != nil || o.Delay != nil {
 		return nil, &holdpost.Error{Code: CodeNotSupported, Message: "options ttl and delay are not served by this version"}
 	}
+	if err := d.config.Permit(ctx, s, permitPublish, o.Topic); err != nil {
+		return nil, err
+	}
+	if o.Room != "" {
+		if err := d.config.Permit(ctx, s, permitSend, o.Room); err != nil {
+			return nil, err
+		}
+	}
 	event, err := eventArg(args, 1)
 	if err != nil {
 		return nil, err
@@ -285,7 +299,7 @@ func (d *Delivery) history(ctx context.Context, s *holdpost.Socket, args holdpos
 	if err := topicArg(args, &o.Topic, &o); err != nil {
 		return nil, err
 	}
-	if err := d.private(s, o.Topic); err != nil {
+	if err := d.mayRead(ctx, s, o.Topic, ""); err != nil {
 		return nil, err
 	}
 	start, err := startOption(o.From)

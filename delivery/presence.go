@@ -236,7 +236,7 @@ type watches struct {
 }
 
 // presence: room, or {room} or {topic}, with {after, limit, watch} → {identities, count, complete}.
-func (d *Delivery) presence(_ context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
+func (d *Delivery) presence(ctx context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
 	o := struct {
 		Room  string `json:"room"`
 		Topic string `json:"topic"`
@@ -255,6 +255,9 @@ func (d *Delivery) presence(_ context.Context, s *holdpost.Socket, args holdpost
 	where := place{topic: o.Topic}
 	if o.Topic == "" {
 		where = place{namespace: s.Namespace().Name(), room: o.Room}
+	}
+	if err := d.maySee(ctx, s, where); err != nil {
+		return nil, err
 	}
 	if o.Watch != nil {
 		if err := d.watch(s, where, *o.Watch); err != nil {

@@ -191,6 +191,9 @@ func (d *Delivery) remember(s *holdpost.Socket, mine *subscriptions) {
 func (d *Delivery) reattach(ctx context.Context, s *holdpost.Socket) error {
 	specs, _ := d.recoverable.Get(s)
 	for _, spec := range specs {
+		if d.mayRead(ctx, s, spec.Topic, spec.Queue) != nil {
+			continue
+		}
 		if _, err := d.Subscribe(ctx, s, spec); err != nil {
 			d.config.Logger.Warn("subscription not recovered", "topic", spec.Topic, "queue", spec.Queue, "error", err)
 			if err := s.Emit(ctx, "gap", map[string]string{"topic": spec.Topic, "queue": spec.Queue, "reason": queue.Code(err)}); err != nil {
@@ -265,8 +268,13 @@ func (u *subscription) taken(err error) {
 		return
 	}
 	u.delivery.end(u)
-	p, perr := holdpost.Prepare("unsubscribed", map[string]string{"topic": u.spec.Topic, "queue": u.queue.Name(), "reason": queue.Code(err)})
-	if perr == nil { // strings can always be sent
+	u.tellEnd(queue.Code(err))
+}
+
+// tellEnd tells the client that it has lost a subscription.
+func (u *subscription) tellEnd(reason string) {
+	p, err := holdpost.Prepare("unsubscribed", map[string]string{"topic": u.spec.Topic, "queue": u.queue.Name(), "reason": reason})
+	if err == nil { // strings can always be sent
 		u.socket.Deliver(p, true)
 	}
 }
