@@ -1,0 +1,115 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+
+	"github.com/holdpost/holdpost"
+)
+
+// HookEvents lists what a hook can be told.
+var HookEvents = []string{"connect", "event", "disconnect", "mail"}
+
+// check returns what is wrong with values, all at once. Files and secrets are looked at by whoever uses them.
+func (l *loader) check(c *Config) error {
+	var errs []error
+	wrong := func(key, hint, format string, a ...any) {
+		where := l.from[key]
+		if where == "" {
+			where = key
+		}
+		errs = append(errs, &Error{where, fmt.Errorf(format, a...), hint})
+	}
+	var level slog.Level
+	if level.UnmarshalText([]byte(c.Log.Level)) != nil {
+		wrong("log.level", "use one of: debug, info, warn, error", "there is no level %q", c.Log.Level)
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		wrong("log.format", "use text or json", "there is no format %q", c.Log.Format)
+	}
+	for key, value := range map[string]string{"listen": c.Listen, "internal.listen": c.Internal.Listen} {
+		if err := checkListen(value); err != nil {
+			wrong(key, "write HOST:PORT, for example 127.0.0.1:7300; port 0 takes any free one", "%q: %w", value, err)
+		}
+	}
+	if c.DataDir == "" {
+		wrong("data_dir", "", "it is empty")
+	}
+	if err := (&holdpost.Config{Origins: c.Origins}).Validate(); err != nil {
+		wrong("origins", "write https://example.com, https://*.example.com or http://localhost:*", "%w", err)
+	}
+	if slices.Contains(c.Origins, "*") && !c.Dev && !c.Auth.Anonymous {
+		wrong("origins", "name the origins of your pages", "\"*\" lets every web page use the tokens of its visitors")
+	}
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		wrong("tls.cert_file", "give both tls.cert_file and tls.key_file", "a certificate needs its key")
+	}
+	for key, networks := range map[string][]string{"proxies": c.Proxies, "outbound.allow": c.Outbound.Allow} {
+		if _, err := Networks(networks); err != nil {
+			wrong(key, "write a network as in 10.0.0.0/8", "%w", err)
+		}
+	}
+	for key, value := range map[string]int64{
+		"limits.connections": int64(c.Limits.Connections), "limits.payload": int64(c.Limits.Payload), "limits.queue_bytes": int64(c.Limits.QueueBytes),
+		"limits.rooms": int64(c.Limits.Rooms), "limits.subscriptions": int64(c.Limits.Subscriptions), "limits.handshakes_burst": int64(c.Limits.HandshakesBurst),
+		"limits.events_burst": int64(c.Limits.EventsBurst), "auth.leeway": int64(c.Auth.Leeway), "auth.max_lifetime": int64(c.Auth.MaxLifetime), "drain.patience": int64(c.Drain.Patience),
+	} {
+		if value < 0 {
+			wrong(key, "", "it is below zero")
+		}
+	}
+	for i, h := range c.Hooks {
+		key := fmt.Sprintf("hooks[%d]", i)
+		if u, err := url.Parse(h.URL); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || u.User != nil {
+			wrong(key+".url", "write http:// or https://, without a password in it", "%q is not the URL of a hook", h.URL)
+		}
+		if len(h.Events) == 0 {
+			wrong(key+".events", "", "it has none")
+		}
+		for _, e := range h.Events {
+			if !slices.Contains(HookEvents, e) {
+				wrong(key+".events", "there are connect, event, disconnect and mail", "%q is unknown", e)
+			}
+		}
+		if !h.Secret.Given() {
+			wrong(key, "give secret_file or secret_env", "it has no secret to sign with")
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkListen(address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		if e, ok := errors.AsType[*net.AddrError](err); ok {
+			return errors.New(e.Err)
+		}
+		return err
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("port %q is not a number from 0 to 65535", port)
+	}
+	return nil
+}
+
+// Networks reads networks, or single addresses.
+func Networks(texts []string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, text := range texts {
+		p, err := netip.ParsePrefix(text)
+		if a, aerr := netip.ParseAddr(text); aerr == nil {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a network", text)
+		}
+		all = append(all, p.Masked())
+	}
+	return all, nil
+}

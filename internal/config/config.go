@@ -1,0 +1,141 @@
+package config
+
+import (
+	"time"
+)
+
+// Config is the configuration of a server. Make one with [Load] or [Default]: zero values are not defaults here.
+type Config struct {
+	Dev     bool     `koanf:"dev" doc:"Let everyone in under the identity that they name in auth.client, and serve the playground."`
+	Listen  string   `koanf:"listen" doc:"Address of the public listener, HOST:PORT: Socket.IO. Port 0 takes any free one."`
+	DataDir string   `koanf:"data_dir" doc:"Directory of the store, made when it is missing."`
+	Origins []string `koanf:"origins" doc:"Web origins whose pages may connect, as in https://example.com, https://*.example.com (one label), http://localhost:* (any port). Clients that are no browsers name none and are let through."`
+	Proxies []string `koanf:"proxies" doc:"Networks of the proxies in front, as in 10.0.0.0/8: their X-Forwarded-For tells the client's address."`
+
+	TLS struct {
+		CertFile string `koanf:"cert_file" doc:"Certificate chain in PEM for the public listener. Read again when it changes, within a minute, and on SIGHUP."`
+		KeyFile  string `koanf:"key_file" doc:"Its private key in PEM."`
+	} `koanf:"tls"`
+
+	Internal struct {
+		Listen string `koanf:"listen" doc:"Address of the internal listener: the API, health, metrics, pprof. Beyond this machine it needs API keys."`
+	} `koanf:"internal"`
+
+	Log struct {
+		Level  string `koanf:"level" reload:"yes" doc:"What to log from: debug, info, warn or error."`
+		Format string `koanf:"format" doc:"text or json."`
+	} `koanf:"log"`
+
+	Auth Auth `koanf:"auth"`
+
+	Limits struct {
+		Connections            int     `koanf:"connections" doc:"Connections at a time. 0 is what the process may open in files, less 512."`
+		ConnectionsPerAddress  int     `koanf:"connections_per_address" reload:"yes" doc:"Sockets of one client address at a time; of IPv6 of one /64. Negative: no limit."`
+		ConnectionsPerIdentity int     `koanf:"connections_per_identity" reload:"yes" doc:"Sockets of one identity at a time. Negative: no limit."`
+		HandshakesPerSecond    float64 `koanf:"handshakes_per_second" reload:"yes" doc:"New connections a second that are let in when all come at once; the others are told to come back. Negative: no limit."`
+		HandshakesBurst        int     `koanf:"handshakes_burst" reload:"yes" doc:"New connections that are let in at once after a quiet time."`
+		EventsPerSecond        float64 `koanf:"events_per_second" reload:"yes" doc:"Events a second that one socket may send. Those above are refused with too_many and the client is warned with an event; one that goes on is disconnected. Negative: no limit."`
+		EventsBurst            int     `koanf:"events_burst" reload:"yes" doc:"Events that one socket may send at once."`
+		Payload                int     `koanf:"payload" doc:"Bytes that a client may send at once."`
+		QueueBytes             int     `koanf:"queue_bytes" doc:"Bytes that wait for one client before it is disconnected as too slow."`
+		Rooms                  int     `koanf:"rooms" doc:"Rooms of one socket."`
+		Subscriptions          int     `koanf:"subscriptions" doc:"Subscriptions of one socket."`
+	} `koanf:"limits"`
+
+	Store struct {
+		MaxAge   time.Duration `koanf:"max_age" doc:"How long events are kept. Negative: for ever."`
+		MaxBytes int64         `koanf:"max_bytes" doc:"Bytes of the log; then the oldest events go. Negative: no limit."`
+		Reserve  int64         `koanf:"reserve" doc:"Bytes of the disk that stay free: below it publishing is refused. 0 is 256 MiB or 5 % of the disk, whichever is more. Negative: none."`
+	} `koanf:"store"`
+
+	Drain struct {
+		Patience time.Duration `koanf:"patience" doc:"How long clients and requests may take to end when the server is told to."`
+	} `koanf:"drain"`
+
+	Hooks    []Hook `koanf:"hooks" doc:"HTTP endpoints that are told or asked what happens."`
+	Outbound struct {
+		Allow []string `koanf:"allow" doc:"Networks that hooks and the fetch of keys may reach though they are not public, as in 10.0.0.0/8."`
+	} `koanf:"outbound"`
+}
+
+// Auth says who is let in and what he may do.
+type Auth struct {
+	Anonymous   bool          `koanf:"anonymous" doc:"Let clients in without a token, with anonymous_permissions."`
+	Audience    string        `koanf:"audience" reload:"yes" doc:"What tokens must name in aud. Empty: it is not looked at."`
+	Leeway      time.Duration `koanf:"leeway" reload:"yes" doc:"How far the clocks of those who sign tokens may differ."`
+	MaxLifetime time.Duration `koanf:"max_lifetime" reload:"yes" doc:"How far ahead a token may expire."`
+
+	Keys    []Key    `koanf:"keys" reload:"yes" doc:"Keys that tokens are signed with. HOLDPOST_JWT_SECRET in the environment is one more, for HS256."`
+	Issuers []Issuer `koanf:"issuers" reload:"yes" doc:"Issuers whose keys are fetched (JWKS)."`
+	APIKeys []APIKey `koanf:"api_keys" reload:"yes" doc:"Keys of programs that call the API. HOLDPOST_API_KEY in the environment is one more, for everything."`
+
+	Permissions          Permissions `koanf:"permissions" reload:"yes" doc:"What a client may do whose token has no claim holdpost."`
+	AnonymousPermissions Permissions `koanf:"anonymous_permissions" reload:"yes" doc:"What a client may do that has no token."`
+}
+
+// Permissions are patterns of names, by what may be done with them: * is any characters but /, ** any characters, {identity}
+// the client's own identity.
+type Permissions struct {
+	Join      []string `koanf:"join" doc:"Rooms to be in, and whose members to see."`
+	Send      []string `koanf:"send" doc:"Rooms to emit events to."`
+	Subscribe []string `koanf:"subscribe" doc:"Topics to get the events of, and their history. One's own inbox needs no permission."`
+	Publish   []string `koanf:"publish" doc:"Topics to publish to."`
+	Work      []string `koanf:"work" doc:"Shared queues to take events from, of topics that may be subscribed to."`
+}
+
+// Key is a key that tokens are signed with.
+type Key struct {
+	ID            string `koanf:"id" doc:"What tokens name in kid. Empty: any."`
+	Algorithm     string `koanf:"algorithm" doc:"HS256, HS384, HS512, RS256, RS384, RS512, ES256, ES384, ES512 or EdDSA: the only one for this key."`
+	Issuer        string `koanf:"issuer" doc:"What tokens must name in iss. Empty: it is not looked at."`
+	Secret        Secret `koanf:",squash"`
+	PublicKeyFile string `koanf:"public_key_file" doc:"File with the public key in PEM, for RS, ES and EdDSA."`
+}
+
+// Issuer is where tokens come from whose keys are fetched.
+type Issuer struct {
+	Name       string   `koanf:"name" doc:"What tokens name in iss."`
+	URL        string   `koanf:"url" doc:"Where its keys are, https. Fetched when needed, kept for 15 minutes, and 10 more while it can't be reached."`
+	Algorithms []string `koanf:"algorithms" doc:"Algorithms that it signs with, not HS."`
+}
+
+// APIKey is a key of a program that calls the API.
+type APIKey struct {
+	Name        string       `koanf:"name" doc:"Whose it is, for the log."`
+	Hash        string       `koanf:"hash" doc:"sha256: and the hash in hex, as holdpost token new --api prints it. Or the secret itself:"`
+	Secret      Secret       `koanf:",squash"`
+	Permissions *Permissions `koanf:"permissions" doc:"What it is for. Left out: everything, and managing."`
+}
+
+// Hook is an HTTP endpoint.
+type Hook struct {
+	URL    string   `koanf:"url" doc:"Where to POST to, http or https."`
+	Events []string `koanf:"events" doc:"Of connect (decides), event (answers), disconnect, mail."`
+	Secret Secret   `koanf:",squash"`
+}
+
+// Default returns the configuration that nothing was told.
+func Default() *Config {
+	c := new(Config)
+	c.Listen = "127.0.0.1:7300"
+	c.DataDir = "holdpost-data"
+	c.Internal.Listen = "127.0.0.1:7301"
+	c.Log.Level = "info"
+	c.Log.Format = "text"
+	c.Auth.Leeway = 30 * time.Second
+	c.Auth.MaxLifetime = 30 * 24 * time.Hour
+	c.Limits.ConnectionsPerAddress = 1000
+	c.Limits.ConnectionsPerIdentity = 100
+	c.Limits.HandshakesPerSecond = 500
+	c.Limits.HandshakesBurst = 500
+	c.Limits.EventsPerSecond = 200
+	c.Limits.EventsBurst = 400
+	c.Limits.Payload = 1_000_000
+	c.Limits.QueueBytes = 4 << 20
+	c.Limits.Rooms = 512
+	c.Limits.Subscriptions = 128
+	c.Store.MaxAge = 72 * time.Hour
+	c.Store.MaxBytes = 8 << 30
+	c.Drain.Patience = 30 * time.Second
+	return c
+}
