@@ -19,11 +19,11 @@ const module = "github.com/holdpost/holdpost"
 // floors says who may import whom: a package may import those of lower floors only. A package that is not listed fails
 // the test, so that a new one must be given its place first.
 var floors = [][]string{
-	0: {"internal/frame", "internal/leaktest", "internal/packet", "internal/rooms", "internal/serial", "internal/engineio/wire"},
+	0: {"internal/frame", "internal/leaktest", "internal/outbound", "internal/packet", "internal/rooms", "internal/serial", "internal/engineio/wire"},
 	1: {"internal/engineio", "internal/packet/msgpack", "internal/peertest"},
 	2: {"", "queue"},
-	3: {"client", "delivery", "queue/embedded", "queue/index"},
-	4: {"internal/api", "internal/console", "queue/local"},
+	3: {"internal/auth", "client", "delivery", "queue/embedded", "queue/index"},
+	4: {"internal/api", "internal/config", "internal/gate", "internal/console", "queue/local"},
 	5: {"internal/app", "conformance", "bench", "bench/load", "bench/queue", "bench/target", "examples/chat"},
 	6: {"cmd/holdpost"},
 }

@@ -112,7 +112,7 @@ func TestCloseWhileBusy(t *testing.T) {
 			if p.Complete {
 				break
 			}
-			from = p.Next.After()
+			from = queue.StartAfter(p.Next)
 		}
 	}
 	if found != count.Load() {

@@ -35,7 +35,7 @@ func (l leakChecked) Run() int { return leaktest.Run(l.m) }
 //	spawn NAME [ARG]...            start holdpost in the background, with its output in NAME.out and NAME.err
 //	await NAME REGEXP [VARIABLE]   wait for a line of its output; the variable takes the group
 //	until NAME REGEXP [ARG]...     run holdpost again and again, until that line is there
-//	signal NAME SIGNAL             send it TERM, INT or KILL
+//	signal NAME SIGNAL             send it TERM, INT, KILL or HUP
 //	ended NAME CODE                wait until it has ended with the code; -1 is a signal
 //	capture VARIABLE REGEXP        the variable takes the group from the standard output of exec
 func TestScripts(t *testing.T) {
@@ -177,9 +177,9 @@ func read(ts *testscript.TestScript, path string) []byte {
 }
 
 func signal(ts *testscript.TestScript, neg bool, args []string) {
-	signals := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": os.Interrupt, "KILL": os.Kill}
+	signals := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": os.Interrupt, "KILL": os.Kill, "HUP": syscall.SIGHUP}
 	if neg || len(args) != 2 || signals[args[1]] == nil {
-		ts.Fatalf("usage: signal NAME TERM|INT|KILL")
+		ts.Fatalf("usage: signal NAME TERM|INT|KILL|HUP")
 	}
 	ts.Check(named(ts, args[0]).cmd.Process.Signal(signals[args[1]]))
 }

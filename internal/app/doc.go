@@ -9,11 +9,10 @@
 //	65  the store has lost acknowledged events, and nobody said that this is accepted
 //	69  there is no server to talk to
 //	75  something that the server needs is taken: its data directory or its port
-//	78  the configuration is incomplete
+//	78  the configuration is wrong or incomplete
 //
 // The first SIGINT or SIGTERM ends a command in good order: a server drains. The second ends the process at once, which
 // loses nothing that was acknowledged.
 //
-// Configuration comes from flags, and for flags that are not given from environment variables of the same name:
-// --data-dir is HOLDPOST_DATA_DIR.
+// Configuration comes from a file, environment variables and flags; package config says how.
 package app

@@ -9,50 +9,60 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdpost/holdpost/internal/config"
 	"github.com/holdpost/holdpost/internal/console"
 )
 
 func newServe() *cobra.Command {
-	var c serveConfig
+	var acceptLoss, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the server",
-		Long: `Run the server: Socket.IO on the public listener, the API for this machine on the internal one.
+		Long: `Run the server: Socket.IO on the public listener; the API, health and metrics on the internal
+one.
 
-This version serves in dev mode only: it lets everyone in under the identity that they
-name. Do not let anyone reach it whom you do not trust.`,
+With --dev it lets everyone in under the identity that they name: do not let anyone reach it
+whom you do not trust. Without, it needs to know the keys that tokens are signed with and the
+web origins that may connect.
+
+SIGHUP has it read its configuration again. See: holdpost config default`,
 		Example: `  holdpost serve --dev
-  holdpost serve --dev --listen 127.0.0.1:0 --data-dir /tmp/try`,
+  holdpost serve --config /etc/holdpost.yaml
+  HOLDPOST_JWT_SECRET=... HOLDPOST_ORIGINS=https://example.com holdpost serve`,
 		Args: positional(false),
 	}
 	f := cmd.Flags()
-	f.BoolVar(&c.dev, "dev", false, "let everyone in under the identity that they name, and serve the playground")
-	f.StringVar(&c.listen, "listen", "127.0.0.1:7300", "public `address`")
-	f.StringVar(&c.internalListen, "internal-listen", "127.0.0.1:7301", "`address` of the API")
-	f.StringVar(&c.dataDir, "data-dir", "holdpost-data", "`directory` of the store, made when it is missing")
-	f.BoolVar(&c.acceptLoss, "accept-loss", false, "start though acknowledged events are missing, under a new epoch")
-	f.StringVar(&c.logLevel, "log-level", "info", "`level` from which on to log: debug, info, warn, error")
-	f.BoolVar(&c.json, "json", false, "print one line of JSON with the addresses when ready")
+	file := configFlag(f)
+	d := config.Default() // what the flags would be; config.Load reads those that are given
+	f.Bool("dev", d.Dev, "let everyone in under the identity that they name, and serve the playground")
+	f.String("listen", d.Listen, "public `address`")
+	f.String("internal-listen", d.Internal.Listen, "`address` of the API")
+	f.String("data-dir", d.DataDir, "`directory` of the store, made when it is missing")
+	f.String("log-level", d.Log.Level, "`level` from which on to log: debug, info, warn, error")
+	f.BoolVar(&acceptLoss, "accept-loss", false, "start though acknowledged events are missing, under a new epoch")
+	f.BoolVar(&asJSON, "json", false, "print one line of JSON with the addresses when ready")
 	cmd.RunE = command(func(cmd *cobra.Command, _ []string) error {
-		if err := c.check(); err != nil {
+		load := func() (*config.Config, error) { return loadConfig(cmd, *file) }
+		c, err := load()
+		if err != nil {
 			return err
 		}
-		if !c.dev {
-			return &exitError{exitConfig, errors.New("this version serves only with --dev"),
-				"Without it a server needs to know who its clients are and which web pages may connect.\n" +
-					"Authentication and allowed origins can't be configured yet. To try it on this machine:\n" +
-					"  holdpost serve --dev"}
+		if err := refuseOpen(c); err != nil {
+			return err
 		}
-		log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: c.level}))
-		s, err := startServer(cmd.Context(), c, log)
+		level := new(slog.LevelVar)
+		s, err := startServer(cmd.Context(), c, settings{
+			acceptLoss: acceptLoss, load: load, level: level, log: slog.New(logHandler(cmd.ErrOrStderr(), c, level)),
+		})
 		if err != nil {
 			return err
 		}
 		return s.run(cmd.Context(), func() {
-			if c.json {
+			if asJSON {
 				announceJSON(cmd.OutOrStdout(), s)
 			} else {
 				announce(cmd.ErrOrStderr(), c, s)
@@ -60,6 +70,56 @@ name. Do not let anyone reach it whom you do not trust.`,
 		})
 	})
 	return cmd
+}
+
+func logHandler(w io.Writer, c *config.Config, level *slog.LevelVar) slog.Handler {
+	level.UnmarshalText([]byte(c.Log.Level)) // which was checked
+	options := &slog.HandlerOptions{Level: level}
+	if c.Log.Format == "json" {
+		return slog.NewJSONHandler(w, options)
+	}
+	return slog.NewTextHandler(w, options)
+}
+
+// refuseOpen returns an error for a server that would be open to everybody, with what to write.
+func refuseOpen(c *config.Config) error {
+	if c.Dev {
+		return nil
+	}
+	var missing []string
+	if !authConfigured(c) {
+		missing = append(missing, "who its clients are. Either\n"+
+			"  HOLDPOST_JWT_SECRET=...        in the environment: the secret of HS256 tokens, 32 bytes or more; or in the file\n"+
+			"  auth: {keys: [{algorithm: RS256, public_key_file: key.pem}]}\n"+
+			"  auth: {issuers: [{name: https://id.example.com, url: https://id.example.com/jwks.json, algorithms: [RS256]}]}\n"+
+			"  auth: {anonymous: true}        for everybody, with auth.anonymous_permissions")
+	}
+	if len(c.Origins) == 0 {
+		missing = append(missing, "which web pages may connect\n"+
+			"  origins: [https://example.com]  or HOLDPOST_ORIGINS=https://example.com")
+	}
+	if !isLoopback(c.Internal.Listen) && !apiKeysConfigured(c) {
+		missing = append(missing, "who may call the API, which others than this machine can reach\n"+
+			"  HOLDPOST_API_KEY=...           in the environment, as holdpost token new --api makes it; or\n"+
+			"  internal: {listen: 127.0.0.1:7301}")
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return &exitError{exitConfig, errors.New("a server needs to know who may reach it"),
+		"Say " + strings.Join(missing, "\nand ") + "\nAll keys: holdpost config default. To try it on this machine: holdpost serve --dev"}
+}
+
+func isLoopback(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
 }
 
 func announceJSON(w io.Writer, s *server) {
@@ -70,12 +130,29 @@ func announceJSON(w io.Writer, s *server) {
 }
 
 // announce says what listens where and what to do next.
-func announce(w io.Writer, c serveConfig, s *server) {
-	dir, err := filepath.Abs(c.dataDir)
+func announce(w io.Writer, c *config.Config, s *server) {
+	dir, err := filepath.Abs(c.DataDir)
 	if err != nil {
-		dir = c.dataDir
+		dir = c.DataDir
 	}
-	address := "http://" + reachable(s.public.Addr())
+	scheme := "http://"
+	if c.TLS.CertFile != "" {
+		scheme = "https://"
+	}
+	address := scheme + reachable(s.public.Addr())
+	if !c.Dev {
+		fmt.Fprintf(w, `
+  %s
+
+  Socket.IO    %s
+  API          http://%s
+  Data         %s
+
+  Ctrl-C ends the server in good order.
+
+`, buildVersion(), address, reachable(s.internal.Addr()), printable(dir))
+		return
+	}
 	page := address + "/"
 	if !console.Built() {
 		page = "not in this binary: build it in with make"

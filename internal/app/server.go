@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,15 +19,16 @@ import (
 	"github.com/holdpost/holdpost"
 	"github.com/holdpost/holdpost/delivery"
 	"github.com/holdpost/holdpost/internal/api"
+	"github.com/holdpost/holdpost/internal/auth"
+	"github.com/holdpost/holdpost/internal/config"
 	"github.com/holdpost/holdpost/internal/console"
+	"github.com/holdpost/holdpost/internal/gate"
 	"github.com/holdpost/holdpost/queue"
 	"github.com/holdpost/holdpost/queue/embedded"
 	"github.com/holdpost/holdpost/queue/local"
 )
 
 const (
-	// drainPatience bounds how long clients and requests may take to end; the store always ends in good order.
-	drainPatience = 10 * time.Second
 	// readyLook is how often a server that starts looks whether the log has been read in.
 	readyLook = 10 * time.Millisecond
 	// journalAge and journalBytes bound what is kept for clients whose connection is lost.
@@ -36,15 +38,29 @@ const (
 
 var errDraining = errors.New("draining")
 
+// settings are what a server is started with, besides its configuration.
+type settings struct {
+	acceptLoss bool
+	load       func() (*config.Config, error) // reads the configuration again
+	level      *slog.LevelVar                 // of log
+	log        *slog.Logger
+}
+
 // server is everything that runs behind serve.
 type server struct {
 	// static after construction
-	log      *slog.Logger
-	store    *local.Store
-	sockets  *holdpost.Server
-	public   net.Listener
-	internal net.Listener
-	closers  []closer // in the order of their start
+	settings
+	config    *config.Config
+	authority *auth.Authority
+	gate      *gate.Gate
+	admission *gate.Admission
+	tls       *certificate // nil without
+	post      *delivery.Delivery
+	store     *local.Store
+	sockets   *holdpost.Server
+	public    net.Listener
+	internal  net.Listener
+	closers   []closer // in the order of their start
 
 	draining atomic.Bool
 }
@@ -56,44 +72,84 @@ type closer struct {
 }
 
 // startServer starts the store and opens both listeners; [server.run] serves them. On an error nothing is left running.
-func startServer(ctx context.Context, c serveConfig, log *slog.Logger) (*server, error) {
-	s := &server{log: log}
-	if err := s.start(ctx, c); err != nil {
+func startServer(ctx context.Context, c *config.Config, given settings) (*server, error) {
+	s := &server{settings: given, config: c}
+	if err := s.start(ctx); err != nil {
 		s.close() // logs its own errors
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *server) start(ctx context.Context, c serveConfig) (err error) {
-	if err := s.startStore(ctx, c); err != nil {
-		return explainStore(err, c)
-	}
-	if s.public, err = s.listen(ctx, "--listen", c.listen); err != nil {
-		return err
-	}
-	if s.internal, err = s.listen(ctx, "--internal-listen", c.internalListen); err != nil {
-		return err
-	}
-	journal, err := s.startJournal(ctx, c)
+func (s *server) start(ctx context.Context) (err error) {
+	c := s.config
+	rules, err := authConfig(c)
 	if err != nil {
 		return err
 	}
-	s.sockets = holdpost.NewServer(&holdpost.Config{
-		Origins: devOrigins(s.public.Addr()), Logger: s.log,
-		Recovery:    &holdpost.Recovery{Journal: journal, Identity: identityOf},
-		ClientFiles: console.ClientFiles(),
-	})
-	main := s.sockets.Of("/")
-	main.Use(devGate)
-	post := delivery.New(delivery.Config{Broker: s.store.Broker, Identity: identityOf, Inbox: true, Logger: s.log})
-	post.Handle(main)
-	s.closers = append(s.closers, closer{"delivery", func() error { post.Close(); return nil }})
+	if c.TLS.CertFile != "" {
+		if s.tls, err = openCertificate(c.TLS.CertFile, c.TLS.KeyFile); err != nil {
+			return &exitError{code: exitConfig, err: err}
+		}
+	}
+	if err := s.startStore(ctx); err != nil {
+		return explainStore(err, c.DataDir)
+	}
+	if s.authority, err = auth.New(rules, filepath.Join(c.DataDir, "revoked.json")); err != nil {
+		return &exitError{code: exitConfig, err: err}
+	}
+	if s.public, err = s.listen(ctx, "--listen", c.Listen); err != nil {
+		return err
+	}
+	if s.internal, err = s.listen(ctx, "--internal-listen", c.Internal.Listen); err != nil {
+		return err
+	}
+	journal, err := s.startJournal(ctx)
+	if err != nil {
+		return err
+	}
+	s.startSockets(journal)
 	return nil
 }
 
-func (s *server) startStore(ctx context.Context, c serveConfig) (err error) {
-	s.store, err = local.Open(ctx, local.Config{Engine: embedded.Config{Dir: c.dataDir, Logger: s.log, AcceptLoss: c.acceptLoss}})
+// startSockets puts together what clients meet: the gate, then the operations.
+func (s *server) startSockets(journal *delivery.Journal) {
+	c := s.config
+	proxies, _ := config.Networks(c.Proxies) // which were checked
+	s.gate = gate.New(gate.Config{
+		Authority: s.authority, Dev: c.Dev, Limits: gateLimits(c), Proxies: proxies, Logger: s.log,
+		Enforce: func(ctx context.Context, to *holdpost.Socket) error { return s.post.Enforce(ctx, to) },
+	})
+	s.admission = gate.NewAdmission(c.Limits.HandshakesPerSecond, c.Limits.HandshakesBurst, nil)
+	origins := c.Origins
+	if c.Dev {
+		origins = append(devOrigins(s.public.Addr()), origins...)
+	}
+	s.sockets = holdpost.NewServer(&holdpost.Config{
+		Origins: origins, Logger: s.log,
+		Recovery:       &holdpost.Recovery{Journal: journal, Identity: s.gate.RecoveryIdentity},
+		ClientFiles:    console.ClientFiles(),
+		MaxConnections: maxConnections(c),
+		MaxPayload:     c.Limits.Payload,
+		QueueBytes:     c.Limits.QueueBytes,
+		MaxRooms:       c.Limits.Rooms,
+	})
+	main := s.sockets.Of("/")
+	s.gate.Guard(main)
+	s.post = delivery.New(delivery.Config{
+		Broker: s.store.Broker, Identity: s.gate.Identity, Permit: s.gate.Permit, Inbox: true,
+		MaxSubscriptions: c.Limits.Subscriptions, Logger: s.log,
+	})
+	s.post.Handle(main)
+	s.closers = append(s.closers, closer{"delivery", func() error { s.post.Close(); return nil }})
+}
+
+func (s *server) startStore(ctx context.Context) (err error) {
+	c := s.config
+	s.store, err = local.Open(ctx, local.Config{
+		Engine: embedded.Config{Dir: c.DataDir, Logger: s.log, AcceptLoss: s.acceptLoss, Reserve: c.Store.Reserve},
+		Broker: queue.Config{MaxAge: c.Store.MaxAge, MaxBytes: c.Store.MaxBytes},
+	})
 	if err == nil {
 		s.closers = append(s.closers, closer{"store", s.store.Close})
 	}
@@ -102,10 +158,10 @@ func (s *server) startStore(ctx context.Context, c serveConfig) (err error) {
 
 // startJournal opens the store of what live clients miss while they are away for a moment. It is not flushed to the disk: after a power
 // cut clients connect anew, and are told so.
-func (s *server) startJournal(ctx context.Context, c serveConfig) (*delivery.Journal, error) {
+func (s *server) startJournal(ctx context.Context) (*delivery.Journal, error) {
 	log := s.log.With("store", "recovery")
 	store, err := local.Open(ctx, local.Config{
-		Engine: embedded.Config{Dir: filepath.Join(c.dataDir, "recovery"), Logger: log, Level: embedded.LevelMemory, AcceptLoss: true},
+		Engine: embedded.Config{Dir: filepath.Join(s.config.DataDir, "recovery"), Logger: log, Level: embedded.LevelMemory, AcceptLoss: true},
 		Broker: queue.Config{MaxAge: journalAge, MaxBytes: journalBytes},
 	})
 	if err != nil {
@@ -121,7 +177,7 @@ func (s *server) startJournal(ctx context.Context, c serveConfig) (*delivery.Jou
 }
 
 // explainStore gives an error of the store its exit code and says what to do about it.
-func explainStore(err error, c serveConfig) error {
+func explainStore(err error, dir string) error {
 	if loss, ok := errors.AsType[*embedded.LossError](err); ok {
 		return &exitError{code: exitData, err: loss}
 	}
@@ -129,7 +185,7 @@ func explainStore(err error, c serveConfig) error {
 	case errors.Is(err, embedded.ErrMark):
 		return &exitError{code: exitData, err: err}
 	case errors.Is(err, embedded.ErrInUse):
-		return &exitError{exitTaken, fmt.Errorf("data directory %s is in use by another server", c.dataDir),
+		return &exitError{exitTaken, fmt.Errorf("data directory %s is in use by another server", dir),
 			"stop that one, or give this one a directory of its own: --data-dir DIR"}
 	}
 	return err
@@ -160,6 +216,7 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	var g run.Group
 	// The interrupts run one after the other in this order: first clients leave, then the API stops answering.
 	g.Add(s.untilDone(ctx, ready))
+	g.Add(s.reloadActor())
 	g.Add(s.publicActor())
 	g.Add(s.internalActor())
 	err := g.Run()
@@ -194,16 +251,24 @@ func (s *server) untilDone(ctx context.Context, ready func()) (execute func() er
 }
 
 func (s *server) publicActor() (execute func() error, interrupt func(error)) {
-	pages := console.Handler()
+	var pages http.Handler = http.NotFoundHandler()
+	if s.config.Dev {
+		pages = console.Handler()
+	}
+	sockets := s.admission.Around(s.sockets)
 	h := newHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/socket.io" || strings.HasPrefix(r.URL.Path, "/socket.io/") {
-			s.sockets.ServeHTTP(w, r)
+			sockets.ServeHTTP(w, r)
 			return
 		}
 		pages.ServeHTTP(w, r)
 	}), s.log)
-	return func() error { return serve(h, s.public) }, func(error) {
-		ctx, cancel := context.WithTimeout(context.Background(), drainPatience)
+	listener := s.public
+	if s.tls != nil {
+		listener = tls.NewListener(listener, s.tls.config())
+	}
+	return func() error { return serve(h, listener) }, func(error) {
+		ctx, cancel := context.WithTimeout(context.Background(), s.config.Drain.Patience)
 		defer cancel()
 		if err := s.sockets.Shutdown(ctx); err != nil {
 			s.log.Warn("clients cut off", "err", err)
@@ -219,7 +284,7 @@ func (s *server) internalActor() (execute func() error, interrupt func(error)) {
 	following, end := context.WithCancel(context.Background()) // whoever follows a topic is asked to go
 	h.BaseContext = func(net.Listener) context.Context { return following }
 	return func() error { return serve(h, s.internal) }, func(error) {
-		ctx, cancel := context.WithTimeout(context.Background(), drainPatience)
+		ctx, cancel := context.WithTimeout(context.Background(), s.config.Drain.Patience)
 		defer cancel()
 		end()
 		s.stop(ctx, "internal", h)

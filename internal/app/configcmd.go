@@ -1,0 +1,82 @@
+package app
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdpost/holdpost/internal/config"
+)
+
+// group returns a command that only has others.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   use,
+		Short: short,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return usage(suggest(args[0], names(cmd), "see: "+cmd.CommandPath()+" --help"), "unknown command %q", cmd.Name()+" "+args[0])
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+func newConfig() *cobra.Command {
+	var asJSON bool
+	check := &cobra.Command{
+		Use:   "check",
+		Short: "Tell what is wrong with the configuration, without starting anything",
+		Long: `Read the configuration as serve does, with the files and secrets that it names, and tell what is
+wrong with it. Nothing is started and nothing is made.`,
+		Example: "  holdpost config check --config /etc/holdpost.yaml",
+		Args:    positional(false),
+	}
+	file := configFlag(check.Flags())
+	check.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
+	check.RunE = command(func(cmd *cobra.Command, _ []string) error {
+		c, err := loadConfig(cmd, *file)
+		if err == nil {
+			err = refuseOpen(c)
+		}
+		if err == nil {
+			_, err = authConfig(c)
+		}
+		if err == nil && c.TLS.CertFile != "" {
+			if _, err = openCertificate(c.TLS.CertFile, c.TLS.KeyFile); err != nil {
+				err = &exitError{code: exitConfig, err: err}
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]bool{"ok": true})
+		}
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), "the configuration is good")
+		return err
+	})
+	return group("config", "Check the configuration, or print what there is to configure", check,
+		&cobra.Command{
+			Use:   "default",
+			Short: "Print a configuration file with all keys and their defaults",
+			Args:  positional(false),
+			RunE: command(func(cmd *cobra.Command, _ []string) error {
+				_, err := fmt.Fprint(cmd.OutOrStdout(), config.DefaultFile())
+				return err
+			}),
+		},
+		&cobra.Command{
+			Use:   "docs",
+			Short: "Print the reference page of the configuration",
+			Args:  positional(false),
+			RunE: command(func(cmd *cobra.Command, _ []string) error {
+				_, err := fmt.Fprint(cmd.OutOrStdout(), config.Reference())
+				return err
+			}),
+		})
+}

@@ -1,0 +1,165 @@
+package gate
+
+import (
+	"context"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/holdpost/holdpost"
+)
+
+// quiet is how long nothing was refused before a client is warned again.
+const quiet = 10 * time.Second
+
+// Limits bound what clients may have and do. Negative numbers are no limit.
+type Limits struct {
+	PerAddress  int // sockets at a time of one address; of IPv6 of one /64
+	PerIdentity int // and of one identity
+
+	EventsPerSecond float64 // that one socket may send
+	EventsBurst     int     // and at once
+}
+
+// tally counts by name.
+type tally struct {
+	mu     sync.Mutex // guards the field below
+	counts map[string]int
+}
+
+// take counts one more, unless the limit is reached.
+func (t *tally) take(name string, limit int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if limit >= 0 && t.counts[name] >= limit {
+		return false
+	}
+	if t.counts == nil {
+		t.counts = make(map[string]int)
+	}
+	t.counts[name]++
+	return true
+}
+
+func (t *tally) release(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.counts[name]--; t.counts[name] <= 0 {
+		delete(t.counts, name)
+	}
+}
+
+// addressOf returns the address that a connection counts for. Of X-Forwarded-For the last address counts that is none of the
+// proxies': what is before it anybody may have written.
+func addressOf(h holdpost.Handshake, proxies []netip.Prefix) string {
+	host, _, err := net.SplitHostPort(h.Address)
+	if err != nil {
+		host = h.Address
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return host // of no network, as in tests
+	}
+	trusted := func(a netip.Addr) bool {
+		return slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(a.Unmap()) })
+	}
+	if trusted(addr) {
+		hops := strings.Split(strings.Join(h.Header.Values("X-Forwarded-For"), ","), ",")
+		for _, hop := range slices.Backward(hops) {
+			before, err := netip.ParseAddr(strings.TrimSpace(hop))
+			if err != nil {
+				break
+			}
+			if addr = before; !trusted(addr) {
+				break
+			}
+		}
+	}
+	addr = addr.Unmap().WithZone("")
+	if addr.Is6() {
+		if p, err := addr.Prefix(64); err == nil {
+			return p.String()
+		}
+	}
+	return addr.String()
+}
+
+// bound refuses events that come too fast. The client is warned by an event "rate_limited"; one that goes on is disconnected.
+func (g *Gate) bound(ctx context.Context, s *holdpost.Socket, _ string, args holdpost.Args, next holdpost.Handler) ([]any, error) {
+	limits := g.limits.Load()
+	v, ok := g.visitors.Get(s)
+	if !ok || limits.EventsPerSecond < 0 {
+		return next(ctx, s, args)
+	}
+	if v.events == nil {
+		v.events = rate.NewLimiter(rate.Limit(limits.EventsPerSecond), limits.EventsBurst)
+	} else if v.events.Limit() != rate.Limit(limits.EventsPerSecond) || v.events.Burst() != limits.EventsBurst {
+		v.events.SetLimit(rate.Limit(limits.EventsPerSecond))
+		v.events.SetBurst(limits.EventsBurst)
+	}
+	if v.events.Allow() {
+		return next(ctx, s, args)
+	}
+	now := time.Now()
+	if now.Sub(v.last) > quiet {
+		v.refused = 0
+		warn := map[string]any{"eventsPerSecond": limits.EventsPerSecond, "burst": limits.EventsBurst}
+		if err := s.Emit(ctx, "rate_limited", warn); err != nil {
+			return nil, err
+		}
+	}
+	v.last = now
+	if v.refused++; v.refused > max(limits.EventsBurst, 10) {
+		s.Disconnect(true)
+	}
+	return nil, &holdpost.Error{Code: "too_many", Message: "events come too fast"}
+}
+
+// Admission lets only so many connections begin at a time.
+type Admission struct {
+	limiter *rate.Limiter
+	refused func()
+}
+
+// NewAdmission returns one that lets burst connections begin at once and then so many a second; below zero there is no limit.
+// refused is called for each that is not let in; nil: nobody is.
+func NewAdmission(perSecond float64, burst int, refused func()) *Admission {
+	a := &Admission{rate.NewLimiter(0, burst), refused}
+	a.Set(perSecond, burst)
+	return a
+}
+
+// Set changes the limit.
+func (a *Admission) Set(perSecond float64, burst int) {
+	limit := rate.Limit(perSecond)
+	if perSecond < 0 {
+		limit = rate.Inf
+	}
+	a.limiter.SetLimit(limit)
+	a.limiter.SetBurst(burst)
+}
+
+// Around returns next behind the admission. A request without a session opens one: beyond the limit it is answered 503, with a
+// time after which to try again that is not the same for all.
+func (a *Admission) Around(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		query := r.URL.Query()
+		if query.Has("EIO") && !query.Has("sid") && r.Method != http.MethodOptions && !a.limiter.Allow() {
+			if a.refused != nil {
+				a.refused()
+			}
+			w.Header().Set("Retry-After", strconv.Itoa(1+rand.IntN(5)))
+			http.Error(w, "too many connections at once: try again a moment later", http.StatusServiceUnavailable)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
