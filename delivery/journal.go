@@ -160,7 +160,7 @@ func (j *Journal) Load(ctx context.Context, session string) ([]byte, error) {
 		if n := len(page.Events); n > 0 {
 			last = page.Events[n-1]
 		}
-		from, complete = queue.StartAfter(page.Next), page.Complete
+		from, complete = page.Next.After(), page.Complete
 	}
 	if last == nil || len(last.Attachments) == 0 {
 		return nil, nil
@@ -223,7 +223,7 @@ func (s *recordSource) fill(ctx context.Context) (complete bool, err error) {
 		return true, nil
 	}
 	end := s.journal.broker.End()
-	page, err := s.journal.broker.History(ctx, s.topic, queue.StartAfter(queue.Offset{Epoch: end.Epoch, Seq: s.after}), readPage)
+	page, err := s.journal.broker.History(ctx, s.topic, queue.Offset{Epoch: end.Epoch, Seq: s.after}.After(), readPage)
 	if err != nil || page.Gap != nil {
 		return false, err
 	}

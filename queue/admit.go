@@ -22,6 +22,7 @@ const (
 )
 
 // admit decides about an event that the reader has come to, in order or again, and puts it in flight if somebody can take it.
+// One that has an entry the reader has passed, whatever the verdict: if nobody can take it now it comes again.
 func (q *Queue) admit(r *reader, e *Event) (to *Consumer, attempt int, v verdict) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -36,8 +37,7 @@ func (q *Queue) admit(r *reader, e *Event) (to *Consumer, attempt int, v verdict
 	}
 	w := q.window.find(seq)
 	if q.mustWait(r, w, seq) {
-		r.blocked = true
-		return nil, 0, stopped
+		return nil, 0, q.stopLocked(r, w)
 	}
 	if w == nil && seq > q.window.top && r.leases() {
 		if len(q.window.entries) >= q.now.MaxPending {
@@ -45,11 +45,17 @@ func (q *Queue) admit(r *reader, e *Event) (to *Consumer, attempt int, v verdict
 			return nil, 0, stopped
 		}
 		w = q.window.open(seq)
+		r.pos = max(r.pos, seq)
 	}
 	if w == nil && r.only == nil {
 		return nil, 0, passed // acknowledged
 	}
 	now := time.Now()
+	if !e.Expires.IsZero() && !e.Expires.After(now) {
+		q.ackLocked(seq) // nobody is to get it any more
+		q.passLocked(r, seq)
+		return nil, 0, passed
+	}
 	if w != nil {
 		switch {
 		case w.dying || w.holder != nil || q.holdLocked(w, e):
@@ -70,10 +76,18 @@ func (q *Queue) admit(r *reader, e *Event) (to *Consumer, attempt int, v verdict
 	}
 	c := q.pickLocked(r)
 	if c == nil {
-		r.blocked = true
-		return nil, 0, stopped
+		return nil, 0, q.stopLocked(r, w)
 	}
 	return c, q.leaseLocked(c, w, seq, now), handed
+}
+
+// stopLocked has the reader woken when there is room, and the event with this entry, if it has one, handed out then.
+func (q *Queue) stopLocked(r *reader, w *entry) verdict {
+	r.blocked = true
+	if w != nil {
+		r.againLocked(w.seq)
+	}
+	return stopped
 }
 
 // leaseLocked puts an event in flight. w is nil for an automatic consumer, and for what another consumer of a personal queue
@@ -197,7 +211,9 @@ func (q *Queue) takeBack(c *Consumer, seq uint64, resumes uint32) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if _, ok := c.inflight[seq]; ok {
-		q.releaseLocked(c, seq)
+		if w := q.releaseLocked(c, seq); w != nil {
+			c.reader.againLocked(seq)
+		}
 	}
 	if c.resumes.Load() != resumes {
 		return false

@@ -9,15 +9,19 @@ import (
 
 func (r *reader) leases() bool { return r.only == nil || r.only.leases }
 
-// redoLocked lets an event be handed out again. queue.mu is held.
+// redoLocked lets an event be handed out again, and has the reader woken for it. queue.mu is held.
 func (r *reader) redoLocked(seq uint64) {
+	r.againLocked(seq)
+	r.fresh = true
+}
+
+func (r *reader) againLocked(seq uint64) {
 	if r.closed.Load() {
 		return
 	}
 	if i, ok := slices.BinarySearch(r.redo, seq); !ok {
 		r.redo = slices.Insert(r.redo, i, seq)
 	}
-	r.fresh = true
 }
 
 // laterLocked lets an event be handed out again when it is due. queue.mu is held.

@@ -30,6 +30,11 @@ type Config struct {
 
 	MaxAge   time.Duration // events are kept this long; 72 hours, negative is for ever
 	MaxBytes int64         // and while the log is no larger, oldest out first; 8 GiB, negative is no limit
+
+	// Topics says how topics are kept, each by the first pattern that matches; a topic that none matches has the zero
+	// TopicConfig. 256 at most. A topic that keeps its events longer than others keeps the log longer: what the others have
+	// dropped meanwhile is deleted from it one by one, which costs about as much as publishing it did.
+	Topics []TopicConfig
 }
 
 func (c Config) withDefaults() Config {
@@ -77,6 +82,7 @@ type Broker struct {
 	committer *committer
 	durable   *watermark
 	hub       *hub
+	policies  *policies
 	workers   *workers
 	room      *room
 	caught    uint64 // the tail has caught up when it has applied this
@@ -86,14 +92,18 @@ type Broker struct {
 	quit      <-chan struct{}         // closed with life
 
 	background sync.WaitGroup // tail, keepers and short-lived readers of duplicates
+	erasing    sync.WaitGroup // what deletes from the log
 
-	first  atomic.Uint64 // everything below was trimmed, or is about to be
+	trims  atomic.Uint64 // how often retention has taken events from the index
 	health atomic.Pointer[error]
 	stuck  atomic.Pointer[error] // why the tail does not get on
 	trim   chan uint64           // to the tail, which alone writes the index
+	tasks  chan func()           // likewise
 
 	shortest atomic.Int64  // the time that some queue lives unused, ns
 	shorter  chan struct{} // it has become less
+
+	fullness fullness
 
 	closing sync.Once
 
@@ -113,8 +123,14 @@ func Open(ctx context.Context, c Config) (*Broker, error) {
 	c = c.withDefaults()
 	b := &Broker{
 		config: c, engine: c.Engine, index: c.Index, log: c.Logger, epoch: c.Engine.Epoch(),
-		durable: &watermark{}, room: newRoom(c.MaxWaiting), trim: make(chan uint64, 1), shorter: make(chan struct{}, 1),
-		queues: make(map[queueKey]weak.Pointer[Queue]), dirty: make(map[*Queue]struct{}),
+		durable: &watermark{}, room: newRoom(c.MaxWaiting), trim: make(chan uint64, 1), tasks: make(chan func()),
+		shorter:  make(chan struct{}, 1),
+		fullness: fullness{topics: make(map[string]*onItsWay)},
+		queues:   make(map[queueKey]weak.Pointer[Queue]), dirty: make(map[*Queue]struct{}),
+	}
+	var err error
+	if b.policies, err = newPolicies(b); err != nil {
+		return nil, fmt.Errorf("open broker: %w", err)
 	}
 	b.life, b.end = context.WithCancelCause(context.Background())
 	b.quit = b.life.Done()
@@ -154,6 +170,9 @@ func (b *Broker) open(ctx context.Context) error {
 	if err := b.openIndex(ctx, state); err != nil {
 		return err
 	}
+	if err := b.readNotes(ctx); err != nil {
+		return err
+	}
 	b.hub = newHub(b.index.Applied())
 	if b.committer, err = newCommitter(b.engine, b.log, pub, b.durable); err != nil {
 		return err
@@ -167,6 +186,7 @@ func (b *Broker) open(ctx context.Context) error {
 	b.background.Go(func() { b.follow(source) })
 	b.background.Go(b.keep)
 	b.background.Go(b.expire)
+	b.erasing.Go(b.erase)
 	return nil
 }
 
@@ -185,6 +205,7 @@ func (b *Broker) Close() error {
 		b.end(ErrClosed) // publishers that wait for room, tail, keeper
 		b.workers.close()
 		b.saveAll()
+		b.erasing.Wait()    // it notes what it has done
 		b.committer.close() // every publisher has its answer
 		b.background.Wait()
 		for _, nc := range b.conns {

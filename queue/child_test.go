@@ -18,7 +18,11 @@ import (
 
 // child is what the test binary does when a test starts it to be killed.
 func child(role, dir string) int {
-	n, err := start(dir, setup{})
+	s := setup{}
+	if role == "churn" {
+		s = churn
+	}
+	n, err := start(dir, s)
 	if err != nil {
 		fmt.Println("error", err)
 		return 1
@@ -28,6 +32,8 @@ func child(role, dir string) int {
 		childPublish(n)
 	case "consume":
 		childConsume(n)
+	case "churn":
+		childChurn(n)
 	case "poisoned":
 		return childPoisoned(n)
 	}
@@ -165,7 +171,7 @@ func TestNothingAcknowledgedIsLostByKill(t *testing.T) {
 			if p.Complete {
 				break
 			}
-			from = queue.StartAfter(p.Next)
+			from = p.Next.After()
 		}
 	}
 	if found != len(stored) {
@@ -194,5 +200,69 @@ func TestCursorSurvivesKillWithinItsSecond(t *testing.T) {
 	t.Logf("%d acknowledged, last %d, a second before the kill %d, cursor %d", len(lines), last.Seq, sure.Seq, cursor.Seq)
 	if sure.Seq == 0 || cursor.Seq < sure.Seq || cursor.Seq > last.Seq+1 {
 		t.Errorf("cursor %d, want %d to %d", cursor.Seq, sure.Seq, last.Seq)
+	}
+}
+
+// churn has the log lose most of what is published soon after.
+var churn = topics(
+	queue.TopicConfig{Pattern: "state", Compact: true}, queue.TopicConfig{Pattern: "few", MaxEvents: 10},
+	queue.TopicConfig{Pattern: "short", TTL: 50 * time.Millisecond}, queue.TopicConfig{Pattern: "young", MaxAge: 50 * time.Millisecond},
+)
+
+// childChurn prints what it published to the topic that is compacted.
+func childChurn(n *node) {
+	var group sync.WaitGroup
+	for p, topic := range []string{"state", "state", "few", "short", "young"} {
+		group.Go(func() {
+			for i := 0; ; i++ {
+				m := queue.Message{Topic: topic, Event: "e", Key: fmt.Sprint(p, "/", i%50), Args: fmt.Appendf(nil, "[%d]", time.Now().UnixNano())}
+				if _, err := n.Publish(context.Background(), m); err != nil {
+					return
+				}
+				if topic == "state" {
+					fmt.Printf("%s %s\n", m.Key, m.Args)
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+// What is deleted on purpose is not taken for lost, whenever the process ends, and nothing else is deleted.
+func TestKillWhileDeleting(t *testing.T) {
+	dir := t.TempDir()
+	last := map[string]string{}
+	for round := range 4 {
+		lines, _ := kill(t, "churn", dir, func(_ int, since time.Duration) bool {
+			return since > 1500*time.Millisecond+time.Duration(round)*377*time.Millisecond
+		})
+		for _, l := range lines {
+			if key, args, ok := strings.Cut(l, " "); ok && strings.HasSuffix(args, "]") {
+				last[key] = max(last[key], args) // of the same length
+			}
+		}
+		n := openWith(t, dir, churn)
+		if round%2 == 1 {
+			n.stop()
+			n = withoutIndex(t, dir, churn)
+		}
+		until(t, "the index", func() bool { return n.Ready() == nil })
+		got := map[string]string{}
+		for e, err := range n.Events(t.Context(), "state", queue.StartFirst) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, twice := got[e.Key]; twice {
+				t.Errorf("round %d: key %s is there twice", round, e.Key)
+			}
+			got[e.Key] = string(e.Args)
+		}
+		for key, args := range last {
+			if got[key] < args { // a later one may have been stored and not acknowledged
+				t.Errorf("round %d: key %s has %q, acknowledged %q", round, key, got[key], args)
+			}
+		}
+		t.Logf("round %d: %d acknowledged, %d in the log", round, len(lines), n.stored(t))
+		n.stop()
 	}
 }

@@ -112,7 +112,7 @@ func TestCloseWhileBusy(t *testing.T) {
 			if p.Complete {
 				break
 			}
-			from = queue.StartAfter(p.Next)
+			from = p.Next.After()
 		}
 	}
 	if found != count.Load() {

@@ -29,6 +29,7 @@ type request struct {
 	msgID   string // dedupe id, or empty
 	data    []byte
 	event   bool           // goes to the stream of events
+	known   uint64         // it was stored before, under this sequence; 0 is not known
 	done    func(*request) // called once by the committer, with the fields below set; must not block
 
 	state atomic.Int32 // waiting, taken or withdrawn
@@ -206,6 +207,10 @@ func (c *committer) publish(batch []*request) {
 	prefix := c.inbox + "." + strconv.FormatUint(c.round, 36) + "."
 	open := 0
 	for i, r := range batch {
+		if r.known > 0 {
+			r.answered, r.seq, r.duplicate = true, r.known, true
+			continue
+		}
 		m := &nats.Msg{Subject: r.subject, Reply: prefix + strconv.Itoa(i), Data: r.data}
 		if r.msgID != "" {
 			m.Header = nats.Header{nats.MsgIdHdr: {r.msgID}}

@@ -32,7 +32,12 @@ type Sink interface {
 type Gap struct {
 	Topic    string // or pattern, of the queue
 	From, To Offset
-	Cause    string // "retention": too old, or too many; "loss": the operator accepted a loss of the store
+	Cause    string // "retention": too old, too many, or deleted; "loss": the operator accepted a loss of the store
+}
+
+// Error says what is missing; a Gap is an error where events are iterated over.
+func (g *Gap) Error() string {
+	return fmt.Sprintf("events of %q after %s up to %s may be missing: %s", g.Topic, g.From, g.To, g.Cause)
 }
 
 // ConsumerConfig configures [Queue.Attach].

@@ -2,7 +2,8 @@
 // not yet there. It knows nothing of sockets.
 //
 // A [Broker] joins a log, which an [Engine] stores durably, with an [Index], the node's read model of it. A topic is a named,
-// ordered part of the log; it exists once something was published to it. A [Queue] is a reader's place in a topic, or in all
+// ordered part of the log; it exists once something was published to it, or it was created. A [TopicConfig] says how long and how
+// many of its events are kept. A [Queue] is a reader's place in a topic, or in all
 // topics that match a pattern: it knows, durably and under a name, what was acknowledged. A [Consumer] is attached to a queue and
 // gives a [Sink] what the queue holds, first what was missed, then what comes. An [Offset] names an event's place in the log.
 //
@@ -35,19 +36,21 @@
 //
 // Where events are lost, because retention took them or the operator accepted the loss of a part of the store, readers are
 // told the range as a [Gap]. It says that events may be missing: after the index was rebuilt nobody can tell any more which
-// topics an old range belonged to, and every reader behind it is told.
+// topics an old range of the log belonged to, and every reader behind it is told. An event that has expired, and one that a
+// later one with its key has replaced, is not missing.
 //
 // # Concurrency
 //
 // All exported methods may be called from any goroutine. One goroutine writes the log: it publishes what has queued up, has
 // it made durable, and answers; so commits are shared by everybody who waits. One goroutine, the tail, moves durable events
 // into the index and to the readers that have caught up: a consumer of a personal queue is one, a shared queue is one. A few
-// workers serve those that have not, in turn. A consumer costs no goroutine, and no lock is held while a sink is called.
+// workers serve those that have not, in turn. One goroutine deletes from the log what was dropped from the index before the log
+// itself would drop it. A consumer costs no goroutine, and no lock is held while a sink is called.
 // [Broker.Close] waits for all of them.
 //
 // # Limits
 //
-// One event is at most 1 MB by default. A queue remembers its unsettled events in memory while it is in use, and hands out nothing
+// One event is at most 1 MB by default. A topic costs no memory here, and about 200 bytes in the embedded engine. A queue remembers its unsettled events in memory while it is in use, and hands out nothing
 // new with 4,096 of them by default. Ephemeral queues are in memory alone. An event whose acknowledgement was lost comes again:
 // effects happen once only if the consumer makes them so. A queue over a pattern that has fallen behind passes over the events
 // of all other topics.

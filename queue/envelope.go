@@ -3,21 +3,27 @@ package queue
 import (
 	"encoding/binary"
 	"errors"
+	"time"
 )
 
 // An event is stored as an envelope:
 //
-//	version (1 byte, 2) · topic · id · name · key · queue · args · number of attachments (uvarint) · attachments
+//	version (1 byte, 2) · topic · id · name · key · queue · reply · ttl in ms (uvarint) · args
+//	· number of attachments (uvarint) · attachments
 //
-// where every field is a uvarint length and that many bytes. Its encoding is unique, so two publishes of the same event have
+// where every other field is a uvarint length and that many bytes. Its encoding is unique, so two publishes of the same event have
 // the same bytes. The time of publishing is the log's.
 
-const envelopeVersion = 2
+const (
+	envelopeVersion = 2
+
+	maxTTL = uint64(100 * 365 * 24 * time.Hour / time.Millisecond)
+)
 
 var errEnvelope = errors.New("malformed envelope")
 
 func (m *Message) envelopeSize() int {
-	n := 1 + 7*binary.MaxVarintLen32 + len(m.Topic) + len(m.ID) + len(m.Event) + len(m.Key) + len(m.queue) + len(m.Args)
+	n := 1 + 9*binary.MaxVarintLen64 + len(m.Topic) + len(m.ID) + len(m.Event) + len(m.Key) + len(m.queue) + len(m.ReplyTo) + len(m.Args)
 	for _, a := range m.Attachments {
 		n += binary.MaxVarintLen32 + len(a)
 	}
@@ -31,6 +37,8 @@ func (m *Message) appendEnvelope(b []byte) []byte {
 	b = appendField(b, m.Event)
 	b = appendField(b, m.Key)
 	b = appendField(b, m.queue)
+	b = appendField(b, m.ReplyTo)
+	b = binary.AppendUvarint(b, uint64(m.TTL.Milliseconds()))
 	b = appendField(b, m.Args)
 	b = binary.AppendUvarint(b, uint64(len(m.Attachments)))
 	for _, a := range m.Attachments {
@@ -51,7 +59,10 @@ func decodeEnvelope(b []byte) (*Event, error) {
 	}
 	r := fields{rest: b[1:]}
 	e := &Event{Topic: string(r.field()), ID: string(r.field()), Name: string(r.field()),
-		Key: string(r.field()), Queue: string(r.field()), Args: r.field()}
+		Key: string(r.field()), Queue: string(r.field()), ReplyTo: string(r.field())}
+	ttl := r.uvarint()
+	e.ttl = time.Duration(min(ttl, maxTTL)) * time.Millisecond
+	e.Args = r.field()
 	if n := r.uvarint(); n > 0 && n <= uint64(len(r.rest)) { // an attachment takes a byte at least
 		e.Attachments = make([][]byte, n)
 		for i := range e.Attachments {

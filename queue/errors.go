@@ -14,7 +14,7 @@ var (
 	// the dedupe window, is safe: if it was stored the answer is its offset.
 	ErrUnknown = errors.New("outcome unknown")
 
-	// ErrNotFound reports that there is no such queue, or none any more.
+	// ErrNotFound reports that there is no such queue, topic or event, or none any more.
 	ErrNotFound = errors.New("not found")
 
 	// ErrUnavailable reports that the log can't be reached, has failed, or has not been read in yet: nothing was stored.
@@ -35,11 +35,12 @@ func (e *Error) Error() string { return e.Detail }
 
 // Code returns the stable code of an error of this package, for peers and programs:
 //
-//	invalid_topic invalid_event invalid_id invalid_key invalid_args invalid_queue invalid_offset too_large
+//	invalid_topic invalid_event invalid_id invalid_key invalid_ttl invalid_args invalid_queue invalid_offset too_large
 //	                                    it can never be accepted
 //	conflict                            the id was published before, to the same topic, with another content
+//	topic_full                          the topic has as many events as it may have, and refuses more
 //	storage_full unavailable closed     the event was not stored
-//	not_found                           there is no such queue
+//	not_found                           there is no such queue, topic or event
 //	queue_exclusive                     a consumer has the queue to itself
 //	taken_over                          another consumer has taken the queue to itself
 //	not_in_flight                       the event is settled, or was handed out again since

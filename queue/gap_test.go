@@ -71,7 +71,7 @@ func TestGapAfterRetention(t *testing.T) {
 		if first := r.deliveries()[0].Offset; first.Seq != gaps[0].To.Seq+1 {
 			t.Errorf("gap to %d, then %d", gaps[0].To.Seq, first.Seq)
 		}
-		p := n.history(t, "t", queue.StartAfter(start), 10)
+		p := n.history(t, "t", start.After(), 10)
 		if p.Gap == nil || p.Gap.From != start || p.Gap.To != gaps[0].To || p.Events[0].Offset != r.deliveries()[0].Offset {
 			t.Errorf("history: %+v", p.Gap)
 		}
@@ -193,7 +193,7 @@ func TestTrimInTheMiddleOfARead(t *testing.T) {
 	r := &recorder{}
 	attach(t, q, queue.ConsumerConfig{Sink: r})
 	page := make(chan queue.Page, 1)
-	go func() { page <- n.history(t, "t", queue.StartAfter(queue.Offset{Epoch: first.Offset.Epoch}), 10) }()
+	go func() { page <- n.history(t, "t", queue.Offset{Epoch: first.Offset.Epoch}.After(), 10) }()
 	fill(t, n, "t", 1, 1499)
 	until(t, "the end", func() bool { a := r.args(); return len(a) > 0 && a[len(a)-1] == `["t",1499]` })
 	told := uint64(len(r.deliveries()))

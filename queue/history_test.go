@@ -48,7 +48,7 @@ func TestHistoryPages(t *testing.T) {
 				got++
 			}
 			if p.Complete {
-				if p := n.history(t, "t", queue.StartAfter(p.Next), limit); len(p.Events) != 0 || !p.Complete {
+				if p := n.history(t, "t", p.Next.After(), limit); len(p.Events) != 0 || !p.Complete {
 					t.Errorf("limit %d: after the end %+v", limit, p)
 				}
 				break
@@ -56,7 +56,7 @@ func TestHistoryPages(t *testing.T) {
 			if len(p.Events) != limit {
 				t.Fatalf("limit %d: page of %d", limit, len(p.Events))
 			}
-			from = queue.StartAfter(p.Next)
+			from = p.Next.After()
 		}
 		if got != 25 {
 			t.Errorf("limit %d: %d events", limit, got)
@@ -66,12 +66,12 @@ func TestHistoryPages(t *testing.T) {
 		from  queue.Start
 		first int
 	}{
-		{queue.StartAfter(empty), 0},
-		{queue.StartAfter(queue.Offset{}), 0},
-		{queue.StartAfter(offsets[3]), 4},
-		{queue.StartAt(time.Now().Add(-time.Hour)), 0},
-		{queue.StartAt(middle), 10},
-		{queue.StartAt(time.Now().Add(time.Hour)), 25},
+		{empty.After(), 0},
+		{queue.Offset{}.After(), 0},
+		{offsets[3].After(), 4},
+		{queue.Start(time.Now().Add(-time.Hour).Format(time.RFC3339Nano)), 0},
+		{queue.Start(middle.Format(time.RFC3339Nano)), 10},
+		{queue.Start(time.Now().Add(time.Hour).Format(time.RFC3339Nano)), 25},
 		{queue.StartNew, 25},
 		{"", 25},
 	} {
@@ -80,8 +80,8 @@ func TestHistoryPages(t *testing.T) {
 			t.Errorf("from %s: %d events", c.from, len(p.Events))
 		}
 	}
-	for _, from := range []queue.Start{"x", "~", "~AAAA", "2026-01-01", queue.StartAfter(queue.Offset{Epoch: 1, Seq: 1}),
-		queue.StartAfter(queue.Offset{Epoch: offsets[0].Epoch, Seq: 1000}), queue.Start(strings.Repeat("9", 1000))} {
+	for _, from := range []queue.Start{"x", "~", "~AAAA", "2026-01-01", queue.Offset{Epoch: 1, Seq: 1}.After(),
+		queue.Offset{Epoch: offsets[0].Epoch, Seq: 1000}.After(), queue.Start(strings.Repeat("9", 1000))} {
 		if _, err := n.History(t.Context(), "t", from, 1); queue.Code(err) != "invalid_offset" {
 			t.Errorf("from %.40s: %v", from, err)
 		}
@@ -120,7 +120,7 @@ func TestHistoryPageIsBoundedInBytes(t *testing.T) {
 		if p.Complete {
 			break
 		}
-		from = queue.StartAfter(p.Next)
+		from = p.Next.After()
 	}
 	if got != 10 || pages == 0 {
 		t.Errorf("%d events on %d pages", got, pages)
@@ -137,8 +137,8 @@ func TestQueueBeginsWhereItIsTold(t *testing.T) {
 		from  queue.Start
 		first int
 	}{
-		{queue.StartNew, 10}, {queue.StartFirst, 0}, {queue.StartAfter(offsets[6]), 7},
-		{queue.StartAt(time.Now().Add(-time.Hour)), 0}, {queue.StartAt(time.Now().Add(time.Hour)), 10},
+		{queue.StartNew, 10}, {queue.StartFirst, 0}, {offsets[6].After(), 7},
+		{queue.Start(time.Now().Add(-time.Hour).Format(time.RFC3339Nano)), 0}, {queue.Start(time.Now().Add(time.Hour).Format(time.RFC3339Nano)), 10},
 	} {
 		for _, ephemeral := range []bool{false, true} {
 			q, err := n.Queue(t.Context(), queue.QueueConfig{Topic: "t", Name: fmt.Sprint(i), From: c.from, Ephemeral: ephemeral})

@@ -173,7 +173,7 @@ func (b *Broker) storedQueues(ctx context.Context) iter.Seq2[storedQueue, error]
 			yield(storedQueue{}, ErrClosed)
 			return
 		}
-		err := b.eachMessage(ctx, b.cursors, func(m jetstream.Msg) bool {
+		err := b.eachMessage(ctx, b.cursors, []string{cursorPrefix + ">"}, 1, func(m jetstream.Msg, _ uint64) bool {
 			if len(m.Data()) == 0 { // a deleted queue
 				return true
 			}
@@ -193,18 +193,21 @@ func (b *Broker) storedQueues(ctx context.Context) iter.Seq2[storedQueue, error]
 	}
 }
 
-// eachMessage reads a stream as it was when the call began, until f returns false.
-func (b *Broker) eachMessage(ctx context.Context, stream jetstream.Stream, f func(jetstream.Msg) bool) error {
-	info, err := stream.Info(ctx)
+// eachMessage reads a stream as it was when the call began, from a sequence on, until f returns false.
+func (b *Broker) eachMessage(ctx context.Context, stream jetstream.Stream, subjects []string, from uint64, f func(jetstream.Msg, uint64) bool) error {
+	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		FilterSubjects: subjects, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
+	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if info.State.Msgs == 0 {
+	info, err := consumer.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	left := info.NumPending
+	if left == 0 {
 		return nil
-	}
-	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	messages, err := consumer.Messages(jetstream.PullMaxMessages(1000))
 	if err != nil {
@@ -223,7 +226,7 @@ func (b *Broker) eachMessage(ctx context.Context, stream jetstream.Stream, f fun
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
-		if !f(m) || meta.NumPending == 0 || meta.Sequence.Stream >= info.State.LastSeq {
+		if left--; !f(m, meta.Sequence.Stream) || meta.NumPending == 0 || left == 0 {
 			return nil
 		}
 	}

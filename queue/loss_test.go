@@ -102,11 +102,11 @@ func TestGapAfterAcceptedLoss(t *testing.T) {
 		check(names[2], queue.ConsumerConfig{}, append(texts("t", 5, kept), fresh...), lost.From-1)
 		check("manual", queue.ConsumerConfig{Manual: true, Prefetch: 100}, append(texts("t", 0, 10), fresh...), lost.From-1)
 	}
-	p := n.history(t, "t", queue.StartAfter(offsets[4]), 1000)
+	p := n.history(t, "t", offsets[4].After(), 1000)
 	if p.Gap == nil || p.Gap.To.Seq != lost.To || len(p.Events) != kept-5+50 {
 		t.Errorf("%d events, gap %+v", len(p.Events), p.Gap)
 	}
-	if p := n.history(t, "t", queue.StartAfter(offsets[99]), 1000); p.Gap != nil || len(p.Events) != 50 {
+	if p := n.history(t, "t", offsets[99].After(), 1000); p.Gap != nil || len(p.Events) != 50 {
 		t.Errorf("%d events, gap %+v", len(p.Events), p.Gap)
 	}
 

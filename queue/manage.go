@@ -57,7 +57,7 @@ func (q *Queue) redrive(ctx context.Context, most int) (n int, err error) {
 	if most = min(most, maxPage); most <= 0 {
 		most = defaultPage
 	}
-	p, err := b.history(ctx, dead.topic, StartAfter(dead.Cursor()), most)
+	p, err := b.history(ctx, dead.topic, dead.Cursor().After(), most)
 	if err != nil || len(p.Events) == 0 {
 		return 0, err
 	}

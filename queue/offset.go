@@ -39,27 +39,25 @@ func ParseOffset(s string) (Offset, error) {
 	return Offset{}, refuse("invalid_offset", "%q is not an offset", s)
 }
 
-// Start says where reading a topic begins. The zero value is [StartNew]. Its text is what [ParseStart] accepts.
+// Start says where reading a topic begins: "new", "first", "last", an offset, which is after the event with that offset, or a time
+// as in RFC 3339, which is with the first event that was stored then or later. "" is "new".
 type Start string
 
 const (
 	StartNew   Start = "new"   // what is published from now on
 	StartFirst Start = "first" // the oldest event that is kept
+	StartLast  Start = "last"  // the newest event that is kept; not for a pattern
 )
 
-// StartAfter begins with the event after o. The zero offset is [StartFirst].
-func StartAfter(o Offset) Start {
+// After begins with the event after o. For the zero offset that is [StartFirst].
+func (o Offset) After() Start {
 	if o == (Offset{}) {
 		return StartFirst
 	}
 	return Start(o.String())
 }
 
-// StartAt begins with the first event that was stored at t or later.
-func StartAt(t time.Time) Start { return Start(t.UTC().Format(time.RFC3339Nano)) }
-
-// ParseStart accepts "new", "first", an offset, and a time as in RFC 3339; "" is "new". Any other text is an [Error]
-// with code "invalid_offset".
+// ParseStart accepts what a [Start] may say. Any other text is an [Error] with code "invalid_offset".
 func ParseStart(s string) (Start, error) {
 	_, err := Start(s).place()
 	return Start(s), err
@@ -73,11 +71,11 @@ func (s Start) String() string {
 	return string(s)
 }
 
-// place is a parsed Start: one of new, first, an offset or a time.
+// place is a parsed Start: one of new, first, last, an offset or a time.
 type place struct {
-	fresh, first bool
-	after        Offset
-	at           time.Time
+	fresh, first, last bool
+	after              Offset
+	at                 time.Time
 }
 
 func (s Start) place() (place, error) {
@@ -86,6 +84,8 @@ func (s Start) place() (place, error) {
 		return place{fresh: true}, nil
 	case s == StartFirst:
 		return place{first: true}, nil
+	case s == StartLast:
+		return place{last: true}, nil
 	case s[0] == '~':
 		o, err := ParseOffset(string(s))
 		return place{after: o}, err
@@ -97,5 +97,5 @@ func (s Start) place() (place, error) {
 	} else {
 		s = s[:64]
 	}
-	return place{}, refuse("invalid_offset", "%q is not new, first, an offset or an RFC 3339 time", string(s))
+	return place{}, refuse("invalid_offset", "%q is not new, first, last, an offset or an RFC 3339 time", string(s))
 }

@@ -14,6 +14,9 @@ type pattern struct {
 
 func isPattern(topic string) bool { return strings.Contains(topic, "*") }
 
+// exactly matches one topic.
+func exactly(topic string) *pattern { return &pattern{prefix: topic} }
+
 // newPattern returns nil for the name of a topic.
 func newPattern(s string) *pattern {
 	i := strings.IndexByte(s, '*')
@@ -33,6 +36,8 @@ func (p *pattern) match(topic string) bool {
 	switch {
 	case !ok:
 		return false
+	case p.rest == "":
+		return rest == ""
 	case p.rest == "**":
 		return true
 	case p.rest == "*":

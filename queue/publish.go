@@ -3,10 +3,10 @@ package queue
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 	"unicode/utf8"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -23,13 +23,19 @@ type Message struct {
 	Event string // the event's name, as the topic's
 
 	// ID makes publishing repeatable: a second publish of the same id to the same topic, within the dedupe window, stores
-	// nothing and returns the first one's offset. Up to 128 bytes. Empty: the event gets an id of its own, which is not looked
-	// for later.
+	// nothing and returns the first one's offset. Up to 128 bytes. Empty: the event's id is the text of its offset.
 	ID string
 
 	// Key names what the event is about, up to 255 bytes: queues that are ordered by key hand out events with the same one in
 	// their order, one at a time.
 	Key string
+
+	// TTL is how long the event is worth something: it is not handed out later, and is then deleted. In milliseconds, up to 100
+	// years; 0 is the topic's TTL, which is none by default.
+	TTL time.Duration
+
+	// ReplyTo is the topic where the publisher waits for an answer; [Broker.Request] sets it.
+	ReplyTo string
 
 	// Args is a JSON array as text, in UTF-8; nil is the empty array. The broker keeps no reference to it, nor to Attachments,
 	// after Publish or PublishAsync returned.
@@ -43,7 +49,7 @@ type Message struct {
 type Published struct {
 	Topic     string
 	Offset    Offset
-	ID        string // Message.ID, or the one that was made for the event
+	ID        string // Message.ID, or the text of Offset
 	Duplicate bool   // it had been stored before, at Offset
 }
 
@@ -69,7 +75,7 @@ func (b *Broker) Publish(ctx context.Context, m Message) (Published, error) {
 	case <-ctx.Done():
 	}
 	if r.withdraw() {
-		b.room.give(r.cost)
+		r.undo(b)
 		return Published{}, fmt.Errorf("publish %q: %w", m.Topic, context.Cause(ctx))
 	}
 	select {
@@ -93,11 +99,14 @@ func (b *Broker) PublishAsync(ctx context.Context, m Message, done func(Publishe
 // publication is a request with the room that it takes.
 type publication struct {
 	request
-	cost int
+	topic    string
+	cost     int
+	answered func(Published, error) // not nil: wants to know the outcome before everybody else
 }
 
 func (b *Broker) publish(ctx context.Context, m Message, done func(Published, error)) (*publication, error) {
-	if err := b.check(&m); err != nil {
+	policy, err := b.check(&m)
+	if err != nil {
 		return nil, err
 	}
 	if err := context.Cause(ctx); err != nil {
@@ -109,6 +118,12 @@ func (b *Broker) publish(ctx context.Context, m Message, done func(Published, er
 	if err := b.engine.Room(); err != nil {
 		return nil, err
 	}
+	var known uint64
+	if policy.DedupeWindow > b.config.DedupeWindow && m.ID != "" {
+		if known, err = b.publishedBefore(m.Topic, m.ID, policy.DedupeWindow); err != nil {
+			return nil, err
+		}
+	}
 	size := m.envelopeSize()
 	cost, ok := b.room.take(size, ctx.Done(), b.quit)
 	if !ok {
@@ -118,33 +133,68 @@ func (b *Broker) publish(ctx context.Context, m Message, done func(Published, er
 		return nil, ErrClosed
 	}
 	p := b.prepare(&m, size, cost, done)
-	if err := b.committer.push(&p.request); err != nil {
-		b.room.give(cost)
+	p.known = known
+	if policy.Refuse && known == 0 {
+		err = b.fullness.admit(ctx, b, policy, p, m.size())
+	}
+	if err == nil {
+		err = b.committer.push(&p.request)
+	}
+	if err != nil {
+		p.undo(b)
 		return nil, err
 	}
 	return p, nil
 }
 
+// undo gives back what a publication has taken and does not need: its event is not going to be stored.
+func (p *publication) undo(b *Broker) {
+	b.room.give(p.cost)
+	if p.answered != nil {
+		p.answered(Published{}, ErrClosed)
+	}
+}
+
+// publishedBefore returns the sequence of the event that was published with the id within the window, 0 if none was. Of the last
+// of them the index need not know: the log looks after those.
+func (b *Broker) publishedBefore(topic, id string, window time.Duration) (uint64, error) {
+	seq, err := b.index.FindID(topic, id)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	e, err := b.lookup(topic, seq)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if e == nil || time.Since(e.Time) > window {
+		return 0, nil
+	}
+	return seq, nil
+}
+
 // prepare encodes a message into the request that stores it.
 func (b *Broker) prepare(m *Message, size, cost int, done func(Published, error)) *publication {
-	p := &publication{cost: cost}
+	p := &publication{topic: m.Topic, cost: cost}
 	p.event = true
 	p.subject = subjectPrefix + token(m.Topic)
 	result := Published{Topic: m.Topic, ID: m.ID}
 	if m.ID != "" {
 		p.msgID = dedupeID(m.Topic, m.ID)
-	} else {
-		m.ID = rand.Text()
-		result.ID = m.ID
 	}
-	p.data = m.appendEnvelope(make([]byte, 0, size+len(m.ID)))
+	p.data = m.appendEnvelope(make([]byte, 0, size))
 	p.done = func(r *request) {
 		b.room.give(p.cost)
+		if p.answered != nil {
+			p.answered(Published{Offset: Offset{b.epoch, r.seq}, Duplicate: r.duplicate}, r.err)
+		}
 		if r.err != nil {
 			done(result, fmt.Errorf("publish %q: %w", result.Topic, r.err))
 			return
 		}
 		result.Offset = Offset{b.epoch, r.seq}
+		if result.ID == "" {
+			result.ID = result.Offset.String()
+		}
 		if !r.duplicate {
 			done(result, nil)
 			return
@@ -181,11 +231,25 @@ func (b *Broker) repeated(again Published, envelope []byte) (Published, error) {
 	return Published{}, e
 }
 
-// check validates a message and puts its arguments into the one form in which they are stored.
-func (b *Broker) check(m *Message) error {
+// check validates a message and puts its arguments and its TTL into the one form in which they are stored.
+func (b *Broker) check(m *Message) (*policy, error) {
 	if err := b.checkTopic(m.Topic); err != nil {
-		return err
+		return nil, err
 	}
+	policy, err := b.policies.of(m.Topic)
+	if err != nil {
+		return nil, err
+	}
+	if policy.MustExist && !policy.declared {
+		return nil, fmt.Errorf("%w: it must be created first", ErrNotFound)
+	}
+	if m.TTL == 0 {
+		m.TTL = policy.TTL
+	}
+	return policy, b.checkMessage(m, policy.MaxEventBytes)
+}
+
+func (b *Broker) checkMessage(m *Message, maxBytes int) error {
 	if err := checkName("invalid_event", "event name", m.Event, maxName); err != nil {
 		return err
 	}
@@ -199,15 +263,19 @@ func (b *Broker) check(m *Message) error {
 			return err
 		}
 	}
+	if m.ReplyTo != "" {
+		if err := b.checkTopic(m.ReplyTo); err != nil {
+			return err
+		}
+	}
+	if m.TTL < 0 || m.TTL%time.Millisecond != 0 || uint64(m.TTL.Milliseconds()) > maxTTL {
+		return refuse("invalid_ttl", "ttl %v is not a number of milliseconds within a hundred years", m.TTL)
+	}
 	if len(m.Attachments) > maxAttachments {
 		return refuse("invalid_args", "%d attachments are more than %d", len(m.Attachments), maxAttachments)
 	}
-	size := len(m.Event) + len(m.Args)
-	for _, a := range m.Attachments {
-		size += len(a)
-	}
-	if size > b.config.MaxEventBytes {
-		return refuse("too_large", "event of %d bytes is larger than %d", size, b.config.MaxEventBytes)
+	if size := m.size(); size > maxBytes {
+		return refuse("too_large", "event of %d bytes is larger than %d", size, maxBytes)
 	}
 	if m.Args == nil {
 		m.Args = []byte("[]")
@@ -218,4 +286,13 @@ func (b *Broker) check(m *Message) error {
 		return refuse("invalid_args", "args are not a JSON array")
 	}
 	return nil
+}
+
+// size is what counts against limits.
+func (m *Message) size() int {
+	n := len(m.Event) + len(m.Args)
+	for _, a := range m.Attachments {
+		n += len(a)
+	}
+	return n
 }

@@ -230,8 +230,8 @@ func TestNothingIsKnownBeforeTheCommit(t *testing.T) {
 			t.Fatalf("acknowledged before the commit: %+v", p)
 		default:
 		}
-		if e, err := n.index.Last("t"); err != nil || e >= uint64(i+1) || len(r.deliveries()) > i {
-			t.Fatalf("seen before the commit: index %d, %d delivered, %v", e, len(r.deliveries()), err)
+		if e, err := n.Last("t"); err != nil || e.Seq >= uint64(i+1) || len(r.deliveries()) > i {
+			t.Fatalf("seen before the commit: index %v, %d delivered, %v", e, len(r.deliveries()), err)
 		}
 		go func() { acked <- n.publish(t, "t", i) }() // a duplicate waits for its own commit
 		close(release)

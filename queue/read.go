@@ -40,35 +40,46 @@ func (e *Event) size() int {
 }
 
 // lookup returns nil when the index has no such event.
-func (q *Queue) lookup(seq uint64) (found *Event, err error) {
+func (q *Queue) lookup(seq uint64) (*Event, error) {
 	topic := q.topic
 	if q.pattern != nil {
 		var ok bool
+		var err error
 		if topic, ok, err = q.broker.index.TopicAt(seq); !ok {
 			return nil, err
 		}
 	}
-	err = q.broker.index.Range(topic, seq-1, seq, 1, func(e *Event) bool {
+	return q.broker.lookup(topic, seq)
+}
+
+func (b *Broker) lookup(topic string, seq uint64) (found *Event, err error) {
+	if seq == 0 {
+		return nil, nil
+	}
+	err = b.index.Range(topic, seq-1, seq, 1, func(e *Event) bool {
 		found = e
 		return true
 	})
 	return found, err
 }
 
-// missing returns the last sequence above pos at which retention took an event of the queue, or may have; pos if it took none.
-func (q *Queue) missing(pos uint64) (uint64, error) {
+// missing returns the last sequence above pos at which retention took an event of the reader's, or may have; pos if it took
+// none.
+func (r *reader) missing(pos uint64) (uint64, error) {
+	q := r.queue
 	b := q.broker
 	if q.pattern == nil {
 		return b.missing(q.topic, pos)
 	}
-	if pos+1 >= b.first.Load() {
-		return pos, nil
+	trims := b.trims.Load() + 1 // never 0
+	if r.trims != trims {       // to look at all topics takes long
+		lost, err := b.index.TrimmedOf(q.pattern.prefix, q.pattern.match)
+		if err != nil {
+			return pos, err
+		}
+		r.trims, r.trimmed = trims, lost
 	}
-	lost, err := b.index.TrimmedOf(q.pattern.prefix, q.pattern.match)
-	if err != nil {
-		return pos, err
-	}
-	return max(pos, lost), nil
+	return max(pos, r.trimmed), nil
 }
 
 func (q *Queue) gap(after, to uint64) Gap { return q.broker.gap(q.topic, after, to) }

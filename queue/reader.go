@@ -19,6 +19,8 @@ type reader struct {
 	// owned by whoever delivers: the tail while live, else the worker that serves it
 	pos     uint64      // every event up to here was handed out, or skipped for a reason
 	flushes []*Consumer // whose sinks were called since the last flush
+	trims   uint64      // Broker.trims when trimmed was found
+	trimmed uint64      // of a pattern: what retention took
 
 	place int // in its audience, -1 outside; guarded by hub.mu
 
@@ -150,7 +152,6 @@ func (r *reader) deliver(events []*Event) {
 		if room = r.hand(e); !room {
 			break
 		}
-		r.pos = e.Offset.Seq
 	}
 	r.flush()
 	r.queue.announce(r)
@@ -180,23 +181,26 @@ func (r *reader) deliver(events []*Event) {
 
 // hand gives an event to a consumer, if there is one for it. It returns false if there was no room.
 func (r *reader) hand(e *Event) (room bool) {
+	seq := e.Offset.Seq
 	for {
 		c, attempt, v := r.queue.admit(r, e)
 		switch v {
-		case passed:
-			return true
 		case stopped:
 			return false
 		case spent:
 			r.queue.bury(e, attempt)
+			fallthrough
+		case passed:
+			r.pos = max(r.pos, seq)
 			return true
 		}
 		resumes := c.resumes.Load()
 		if c.sink.Deliver(Delivery{Event: e, Attempt: attempt, to: c}) {
+			r.pos = max(r.pos, seq)
 			r.touch(c)
 			return true
 		}
-		if !r.queue.takeBack(c, e.Offset.Seq, resumes) {
+		if !r.queue.takeBack(c, seq, resumes) {
 			return false // it was resumed meanwhile, and is served again in its turn
 		}
 	}

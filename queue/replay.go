@@ -110,7 +110,6 @@ func (w *workers) serve(r *reader, page []*Event) []*Event {
 				if room = !r.closed.Load() && r.hand(e); !room {
 					break
 				}
-				r.pos = e.Offset.Seq
 				budget--
 			}
 		}
@@ -163,12 +162,16 @@ func (w *workers) again(r *reader, budget int) (n int, room bool, err error) {
 		}
 		n++
 		if e == nil { // gone for good
-			q.lose(r, seq)
+			lost, err := r.missing(seq - 1)
+			if err != nil {
+				q.putBack(r, seq)
+				return n, true, err
+			}
+			q.lose(r, seq, lost >= seq)
 			r.tellGaps()
 			continue
 		}
 		if !r.hand(e) {
-			q.putBack(r, seq)
 			return n, false, nil
 		}
 	}
@@ -179,7 +182,7 @@ func (w *workers) again(r *reader, budget int) (n int, room bool, err error) {
 // retention was faster it leaves a gap to be told, and the position behind it.
 func (w *workers) read(r *reader, applied uint64, limit int, page []*Event) (_ []*Event, lost bool, err error) {
 	q := r.queue
-	missing, err := q.missing(r.pos)
+	missing, err := r.missing(r.pos)
 	if err != nil {
 		return page, false, err
 	}
@@ -195,7 +198,7 @@ func (w *workers) read(r *reader, applied uint64, limit int, page []*Event) (_ [
 		return page[:0], false, err
 	}
 	// If the index was trimmed between the two looks the page may have a hole: what it has is gone from now on.
-	if missing, err = q.missing(r.pos); err != nil {
+	if missing, err = r.missing(r.pos); err != nil {
 		return page[:0], false, err
 	}
 	if missing > r.pos {
@@ -229,10 +232,13 @@ func (q *Queue) tellLocked(r *reader, g Gap) {
 	}
 }
 
-// lose drops one event, about to be handed out again, that retention took.
-func (q *Queue) lose(r *reader, seq uint64) {
+// lose drops one event, about to be handed out again, that is gone. It is missed if retention took it; else its time was over,
+// or a later one with its key took its place.
+func (q *Queue) lose(r *reader, seq uint64, missed bool) {
 	q.change(func() {
 		q.ackLocked(seq)
-		q.tellLocked(r, q.gap(seq-1, seq))
+		if missed {
+			q.tellLocked(r, q.gap(seq-1, seq))
+		}
 	})
 }

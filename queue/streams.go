@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/nats-io/nats.go"
@@ -18,7 +19,7 @@ const (
 // openStreams makes the streams or brings their limits up to date.
 func (b *Broker) openStreams(ctx context.Context, api, tail *nats.Conn) error {
 	c := b.config
-	age, size := c.MaxAge, c.MaxBytes
+	age, size := b.policies.logAge, c.MaxBytes
 	if age < 0 {
 		age = 0
 	}
@@ -43,7 +44,7 @@ func (b *Broker) openStreams(ctx context.Context, api, tail *nats.Conn) error {
 		return fmt.Errorf("stream %s: %w", eventStream, err)
 	}
 	b.cursors, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: cursorStream, Subjects: []string{cursorPrefix + ">"}, Storage: jetstream.FileStorage,
+		Name: cursorStream, Subjects: []string{cursorPrefix + ">", declaredPrefix + ">", trimmedPrefix + ">", frontSubject}, Storage: jetstream.FileStorage,
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
 		MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: 1,
 		Replicas: b.engine.Replicas(), AllowDirect: true,
@@ -62,9 +63,20 @@ func (b *Broker) openStreams(ctx context.Context, api, tail *nats.Conn) error {
 // openIndex makes the index fit the log: the same epoch, nothing that the log does not have, and the tail can go on after
 // what it has applied.
 func (b *Broker) openIndex(ctx context.Context, s jetstream.StreamState) error {
+	first := max(s.FirstSeq, 1)
+	if s.Msgs == 0 {
+		first = s.LastSeq + 1
+	}
 	if b.index.Epoch() != b.epoch || b.index.Applied() > s.LastSeq {
 		if err := b.index.Reset(b.epoch); err != nil {
 			return fmt.Errorf("reset index: %w", err)
+		}
+		cut, err := b.cut(ctx, first)
+		if err != nil {
+			return err
+		}
+		if err := b.index.Begin(first, cut); err != nil {
+			return err
 		}
 	}
 	b.opened = s.LastSeq
@@ -75,11 +87,6 @@ func (b *Broker) openIndex(ctx context.Context, s jetstream.StreamState) error {
 		}
 		b.caught = last.Sequence
 	}
-	first := max(s.FirstSeq, 1)
-	if s.Msgs == 0 {
-		first = s.LastSeq + 1
-	}
-	b.first.Store(first)
 	if first > 1 { // before the skip: it tells the index that it never saw some of what is gone
 		if err := b.index.Trim(first); err != nil {
 			return fmt.Errorf("trim index: %w", err)
@@ -91,4 +98,21 @@ func (b *Broker) openIndex(ctx context.Context, s jetstream.StreamState) error {
 		}
 	}
 	return nil
+}
+
+// cut returns up to where the log's own retention has taken events, of which nobody knows the topics, when it begins at first.
+// What was deleted below on purpose is known from the notes about topics.
+func (b *Broker) cut(ctx context.Context, first uint64) (uint64, error) {
+	m, err := b.cursors.GetLastMsgForSubject(ctx, frontSubject)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return first - 1, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("where the log began: %w", err)
+	}
+	r := fields{rest: m.Data}
+	if began, cut := r.uvarint(), r.uvarint(); !r.bad && began == first {
+		return cut, nil
+	}
+	return first - 1, nil // retention has gone on since
 }

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -11,12 +12,15 @@ import (
 const (
 	tailEvents = 500     // events in one batch
 	tailBytes  = 8 << 20 // and about so many bytes
+
+	expireEvery = time.Second
 )
 
 // source is the log's events in order, from the one after what the index has.
 type source struct {
 	messages chan jetstream.Msg
 	consume  jetstream.ConsumeContext
+	received atomic.Uint64 // the sequence of the last of messages
 }
 
 func (b *Broker) openTail(ctx context.Context) (*source, error) {
@@ -30,6 +34,7 @@ func (b *Broker) openTail(ctx context.Context) (*source, error) {
 	}
 	s := &source{messages: make(chan jetstream.Msg, tailEvents)}
 	s.consume, err = consumer.Consume(func(m jetstream.Msg) {
+		s.received.Store(sequence(m))
 		select {
 		case s.messages <- m:
 		case <-b.quit:
@@ -50,7 +55,9 @@ func (b *Broker) follow(s *source) {
 		s.consume.Stop()
 		<-s.consume.Closed()
 	}()
-	t := tail{Broker: b, last: b.index.Applied()}
+	expiry := time.NewTicker(expireEvery)
+	defer expiry.Stop()
+	t := tail{Broker: b, source: s, last: b.index.Applied(), limited: make(map[string]*policy)}
 	for {
 		if !t.skipHoles() {
 			return
@@ -65,10 +72,18 @@ func (b *Broker) follow(s *source) {
 					return
 				}
 				continue
+			case f := <-b.tasks:
+				f()
+				continue
+			case <-expiry.C:
+				if !t.expire() {
+					return
+				}
+				continue
 			case m = <-s.messages:
 			}
 		}
-		if !t.take(m) || !t.collect(s) || !t.flush() {
+		if !t.take(m) || !t.collect() || !t.flush() {
 			return
 		}
 	}
@@ -77,21 +92,26 @@ func (b *Broker) follow(s *source) {
 // tail is what its goroutine has in hand.
 type tail struct {
 	*Broker
+	source  *source
 	number  uint64
 	batch   []*Event
 	touched []*audience
-	last    uint64 // the last sequence that came
+	limited map[string]*policy // topics of the batch that may have too much
+	last    uint64             // the last sequence that came
 	trimmed uint64
 	held    jetstream.Msg // came after a hole, which must not be known of before all before it is indexed
+
+	// The log begins at first, and did so or earlier when the message with the sequence asked had come.
+	first, asked uint64
 }
 
 // collect takes what more there is, up to a batch.
-func (t *tail) collect(s *source) bool {
+func (t *tail) collect() bool {
 	bytes := 0
 	for len(t.batch) < tailEvents && bytes < tailBytes {
 		select {
-		case m := <-s.messages:
-			if sequence(m) != t.last+1 {
+		case m := <-t.source.messages:
+			if seq := sequence(m); seq > t.last+1 && !t.deleted(seq) {
 				t.held = m
 				return true
 			}
@@ -112,7 +132,7 @@ func (t *tail) take(m jetstream.Msg) bool {
 	if seq <= t.last {
 		return true
 	}
-	if seq != t.last+1 && !t.hole(t.last, seq-1) { // nothing is in the batch then
+	if seq != t.last+1 && !t.deleted(seq) && !t.hole(t.last, seq-1) { // nothing is in the batch then
 		return false
 	}
 	t.last = seq
@@ -124,6 +144,9 @@ func (t *tail) take(m jetstream.Msg) bool {
 	e.Offset = Offset{t.epoch, seq}
 	if meta, err := m.Metadata(); err == nil {
 		e.Time = meta.Timestamp
+	}
+	if e.ttl > 0 {
+		e.Expires = e.Time.Add(e.ttl)
 	}
 	t.batch = append(t.batch, e)
 	return true
@@ -144,11 +167,19 @@ func (t *tail) flush() bool {
 		if n == 0 {
 			return false
 		}
-		if !t.insist("index events", func() error { return t.index.Apply(rest[:n]) }) {
+		if !t.insist("index events", func() error { return t.index.Apply(rest[:n], t.policies.rule) }) {
 			return false
+		}
+		for _, e := range rest[:n] {
+			if e.ID == "" {
+				e.ID = e.Offset.String()
+			}
 		}
 		t.number++
 		t.touched = t.hub.fan(rest[:n], rest[n-1].Offset.Seq, t.number, t.touched)
+		if !t.shorten(rest[:n]) {
+			return false
+		}
 		rest = rest[n:]
 	}
 	clear(t.batch)
@@ -170,26 +201,31 @@ func (t *tail) skip(to uint64) bool {
 	return true
 }
 
+// deleted says whether what is missing before a message that came was deleted on purpose, in the middle of the log: who misses
+// something by that is in the index. It does not ask the log.
+func (t *tail) deleted(seq uint64) bool { return t.first <= t.last+1 && seq <= t.asked }
+
 // hole passes over sequences that the log does not have. If retention took the events before they came here the index is
-// told, and the live consumers are sent to the workers, which tell them. Else the operator accepted their loss.
+// told, and the live readers are sent to the workers, which tell them. Else they were deleted on purpose, or the operator
+// accepted their loss.
 func (t *tail) hole(after, to uint64) bool {
-	var first uint64
+	asked := t.source.received.Load()
 	if !t.insist("look at a hole in the log", func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), ackPatience)
 		defer cancel()
 		info, err := t.tailOf.Info(ctx)
 		if err == nil {
-			first = info.State.FirstSeq
+			t.first, t.asked = info.State.FirstSeq, max(asked, to+1)
 		}
 		return err
 	}) {
 		return false
 	}
-	t.log.Warn("the log has a hole", "from", after+1, "to", to, "first", first)
 	t.last = to
-	if first <= after+1 {
+	if t.first <= after+1 {
 		return t.skip(to)
 	}
+	t.log.Warn("the log lost events before they were indexed", "from", after+1, "to", to, "first", t.first)
 	if !t.trim(to+1) || !t.skip(to) {
 		return false
 	}
@@ -228,7 +264,7 @@ func (t *tail) trim(first uint64) bool {
 		return true
 	}
 	t.trimmed = first
-	t.first.Store(max(t.first.Load(), first))
+	defer t.trims.Add(1)
 	return t.insist("trim index", func() error { return t.index.Trim(first) })
 }
 

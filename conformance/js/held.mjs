@@ -333,6 +333,30 @@ test("manual: what a lost connection did not acknowledge comes again, as a later
   assert.deepEqual(got.map(([{ n }, meta]) => [n, meta.attempt]), [[1, 2], [2, 2], [4, 2]]);
 });
 
+test("a shared queue gives each event to one worker, and what a lost one had to another", async () => {
+  const topic = fresh("jobs");
+  const queue = fresh("workers");
+  const [first, second, pub] = await Promise.all([as(fresh("ann")), as(fresh("bob")), join()]);
+  const options = { topic, queue, ack: "manual", prefetch: 4, meta: true };
+  const [got, other] = [collect(first, "job"), collect(second, "job")];
+  assert.equal((await must(first, "subscribe", options)).queue, queue);
+  for (const n of numbers(4)) await must(pub, "publish", topic, "job", { n });
+  await got.reach(4); // the first has as much as it may
+  await must(second, "subscribe", options);
+  second.on("job", (...args) => args.at(-1)());
+  for (const n of numbers(16, 4)) await must(pub, "publish", topic, "job", { n });
+  await other.reach(16);
+  assert.deepEqual(other.map(([{ n }]) => n).sort((a, b) => a - b), numbers(16, 4));
+  got[0].at(-1)();
+  await must(first, "join", "round-trip"); // the ack was read before this answer
+  first.disconnect();
+  await other.reach(19);
+  assert.deepEqual(other.slice(16).map(([{ n }, meta]) => [n, meta.attempt]).sort(([a], [b]) => a - b), [[1, 2], [2, 2], [3, 2]]);
+  await must(pub, "publish", topic, "job", { n: 20 });
+  await other.reach(20);
+  assert.equal(other.length, 20, "nothing came twice");
+});
+
 test("a backlog of 5,000 comes in order while more is published", async () => {
   const topic = fresh("topic");
   const identity = fresh("ann");

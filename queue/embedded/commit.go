@@ -22,6 +22,29 @@ func (e *Engine) Commit(last uint64) error {
 	return e.commit(last)
 }
 
+// Deleting tells that up to n events of the log are about to be deleted on purpose: until over is called, and the mark has
+// settled, the guard does not miss so many. It is on record when Deleting returns.
+func (e *Engine) Deleting(n uint64) (over func(), err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopped {
+		return nil, errClosed
+	}
+	e.deleting += n
+	e.deletions++
+	e.mark.holes += n
+	if err := e.commit(e.mark.last); err != nil {
+		return nil, err
+	}
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.deleting -= n
+		e.deletions++
+		e.unsettled = true
+	}, nil
+}
+
 // lookPeriod is how often a commit looks at the disk: under load a second is long.
 const lookPeriod = 20 * time.Millisecond
 
@@ -95,17 +118,17 @@ func (e *Engine) settle() {
 		case <-tick.C:
 		}
 		e.mu.Lock()
-		commits, unsettled := e.commits, e.unsettled
+		commits, unsettled, deletions := e.commits, e.unsettled, e.deletions
 		e.mu.Unlock()
 		if commits == seen && !unsettled {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), settlePeriod)
-		state, err := e.look(ctx)
+		state, err := e.look(ctx, false)
 		cancel()
 		e.mu.Lock()
-		if err == nil && state.exists {
-			e.mark.first, e.mark.holes = state.first, min(e.mark.holes, state.holes())
+		if err == nil && state.exists && e.deletions == deletions { // else the state may be older than what was deleted
+			e.mark.first, e.mark.holes = state.first, min(e.mark.holes, state.holes()+e.deleting)
 		}
 		if e.unsettled && e.commits == seen { // a pause
 			e.commit(e.mark.last) // its error is kept

@@ -77,7 +77,9 @@ type Engine struct {
 	mu        sync.Mutex // one commit at a time; nothing but a commit waits for it
 	file      *markFile
 	mark      mark
-	unsettled bool // the file does not say yet that the last commit was over
+	unsettled bool   // the file does not say yet that the last commit was over
+	deleting  uint64 // events that may be deleted right now
+	deletions uint64 // how often that changed
 	commits   uint64
 	looked    int64 // when a commit last looked at the disk, ns since 1970
 	stopped   bool
@@ -221,7 +223,7 @@ func (e *Engine) Close() error {
 		e.loops.Wait()
 		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 		defer cancel()
-		state, err := e.look(ctx)
+		state, err := e.look(ctx, false)
 		if err == nil {
 			e.mu.Lock()
 			e.mark.see(state)

@@ -50,7 +50,7 @@ type logState struct {
 	exists      bool
 	first, last uint64 // first = last+1 when it is empty
 	messages    uint64
-	lowestHole  uint64 // among the missing within first..last, when there are any
+	lowestHole  uint64 // among the missing within first..last, when there are any and look was to find out
 	highestHole uint64
 	maxAge      time.Duration
 	bytes       uint64
@@ -58,7 +58,7 @@ type logState struct {
 	bounded     bool // by a number of messages
 }
 
-// holes counts the sequences within first..last that are missing. Nothing deletes within the log, so it is 0 or damage.
+// holes counts the sequences within first..last that are missing.
 func (s logState) holes() uint64 {
 	if !s.exists {
 		return 0
@@ -69,8 +69,9 @@ func (s logState) holes() uint64 {
 	return 0
 }
 
-// look asks the server for the state of the log. A log that does not exist is no error.
-func (e *Engine) look(ctx context.Context) (logState, error) {
+// look asks the server for the state of the log, and, which may take long, where its holes are. A log that does not exist is no
+// error.
+func (e *Engine) look(ctx context.Context, where bool) (logState, error) {
 	stream, err := e.js.Stream(ctx, logStream) // asks for the state too
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return logState{}, nil
@@ -79,7 +80,7 @@ func (e *Engine) look(ctx context.Context) (logState, error) {
 		return logState{}, fmt.Errorf("state of %s: %w", logStream, err)
 	}
 	info := stream.CachedInfo()
-	if info.State.NumDeleted > 0 {
+	if where && info.State.NumDeleted > 0 {
 		if info, err = stream.Info(ctx, jetstream.WithDeletedDetails(true)); err != nil {
 			return logState{}, fmt.Errorf("holes of %s: %w", logStream, err)
 		}
@@ -144,14 +145,18 @@ func (m *mark) judge(s logState, rebooted bool, now int64) verdict {
 		}
 		add(first, must, must-first+1-min(m.holes, must-first))
 	case s.exists:
+		allowed := m.holes
 		if s.first > first && !m.expirable(s, now) {
 			to := min(s.first-1, max(must, s.last))
-			if first <= to {
-				add(first, to, to-first+1)
+			if n := to + 1 - min(first, to+1); n > allowed {
+				add(first, to, n-allowed)
+				allowed = 0
+			} else {
+				allowed -= n
 			}
 		}
-		if n := s.holes(); n > m.holes {
-			add(s.lowestHole, s.highestHole, n-m.holes)
+		if n := s.holes(); n > allowed {
+			add(s.lowestHole, s.highestHole, n-allowed)
 		}
 		if s.last < must {
 			from := max(s.last+1, first)
@@ -221,7 +226,7 @@ func (e *Engine) createMark() (err error) {
 func (e *Engine) guard(ctx context.Context, accept, damaged bool) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	state, err := e.look(ctx)
+	state, err := e.look(ctx, true)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ type mark struct {
 	confirmed  uint64 // the sequence whose commit was over when this was written
 	first      uint64 // the first sequence, as last seen
 	messages   uint64
-	holes      uint64 // sequences within first..last that are missing and were accepted as lost
+	holes      uint64 // sequences from first on that may be missing: deleted, being deleted, or accepted as lost
 	wall       int64  // ns since 1970
 	boottime   int64  // ns since boot, including sleep; 0 = not known
 	boot       [16]byte

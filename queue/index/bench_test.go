@@ -26,7 +26,7 @@ func fill(b *testing.B, x *Index, events, topics int) {
 			seq := x.Applied() + uint64(i) + 1
 			batch[i] = &queue.Event{Topic: names[r.IntN(topics)], Name: "message", Args: args, Offset: queue.Offset{Epoch: 1, Seq: seq}, Time: birth}
 		}
-		if err := x.Apply(batch); err != nil {
+		if err := x.Apply(batch, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

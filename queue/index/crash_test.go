@@ -32,7 +32,7 @@ func child(dir string) {
 			batch[i] = event(fmt.Sprintf("t%d", seq%crashTopics), seq)
 			batch[i].Args = fmt.Appendf(nil, `[%d,%q]`, seq, pad)
 		}
-		if err = x.Apply(batch); err == nil {
+		if err = x.Apply(batch, nil); err == nil {
 			fmt.Println(seq)
 		}
 	}
@@ -83,7 +83,7 @@ func TestKilledIndexIsAPrefix(t *testing.T) {
 				total++
 				return true
 			}))
-			if last := must[uint64](t)(x.Last(topic)); last != 0 && last != want-crashTopics {
+			if last := lastOf(t, x, topic); last != 0 && last != want-crashTopics {
 				t.Errorf("topic %s: last %d, want %d", topic, last, want-crashTopics)
 			}
 		}

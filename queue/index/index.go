@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/holdpost/holdpost/queue"
@@ -32,23 +33,27 @@ type state struct {
 	applied uint64
 	floor   uint64 // everything below was trimmed
 	blind   uint64 // what was trimmed up to here was partly never seen, so it may have been of any topic
+	cut     uint64 // the last sequence that the log's own retention took, or may have
+	noted   uint64 // up to here in the stream of notes about topics
+
+	declared uint64 // topics that are
 }
 
-const stateVersion = 1
+const stateVersion = 2
 
 func (s *state) append(b []byte) []byte {
 	b = append(b, stateVersion)
-	for _, v := range []uint64{s.epoch, s.applied, s.floor, s.blind} {
+	for _, v := range []uint64{s.epoch, s.applied, s.floor, s.blind, s.cut, s.noted, s.declared} {
 		b = binary.LittleEndian.AppendUint64(b, v)
 	}
 	return b
 }
 
 func decodeState(b []byte) (s state, ok bool) {
-	if len(b) != 33 || b[0] != stateVersion {
+	if len(b) != 57 || b[0] != stateVersion {
 		return s, false
 	}
-	for i, p := range []*uint64{&s.epoch, &s.applied, &s.floor, &s.blind} {
+	for i, p := range []*uint64{&s.epoch, &s.applied, &s.floor, &s.blind, &s.cut, &s.noted, &s.declared} {
 		*p = binary.LittleEndian.Uint64(b[1+8*i:])
 	}
 	return s, true
@@ -65,9 +70,10 @@ type Index struct {
 	state atomic.Pointer[state] // replaced by the writer after its batch is in
 
 	// Owned by the writer.
-	key   []byte
-	value []byte
-	lasts map[string]uint64
+	key     []byte
+	value   []byte
+	topics  map[string]*topicState // of those written lately
+	changed map[string]struct{}    // since the last commit
 }
 
 var _ queue.Index = (*Index)(nil)
@@ -78,7 +84,7 @@ func Open(dir string, logger *slog.Logger) (*Index, error) {
 	if logger == nil {
 		logger = slog.Default()
 	}
-	x := &Index{dir: dir, log: logger.With("component", "index"), lasts: map[string]uint64{}}
+	x := &Index{dir: dir, log: logger.With("component", "index"), topics: map[string]*topicState{}, changed: map[string]struct{}{}}
 	if err := x.open(); err != nil {
 		return nil, fmt.Errorf("open index %s: %w", dir, err)
 	}
@@ -126,6 +132,7 @@ func (x *Index) openDB() error {
 			DataCorruption:  func(info pebble.DataCorruptionInfo) { x.damaged(info.Details) },
 		},
 	}
+	opts.Levels[0].FilterPolicy = bloom.FilterPolicy(10) // a new topic, id or key is looked for in vain
 	db, err := pebble.Open(x.dir, opts)
 	if err != nil {
 		return err
@@ -190,6 +197,15 @@ func (x *Index) Epoch() uint64 { return x.state.Load().epoch }
 
 // Applied returns the sequence up to which the log has been taken in.
 func (x *Index) Applied() uint64 { return x.state.Load().applied }
+
+// Cut returns the last sequence that Trim dropped an event at, or may have.
+func (x *Index) Cut() uint64 { return x.state.Load().cut }
+
+// Declared returns how many topics are declared.
+func (x *Index) Declared() int { return int(x.state.Load().declared) }
+
+// Noted returns the position up to which notes about topics have been taken in.
+func (x *Index) Noted() uint64 { return x.state.Load().noted }
 
 // Close flushes, so that the next Open begins where this one stood. No other call may be running or follow.
 func (x *Index) Close() error {

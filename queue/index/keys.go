@@ -6,14 +6,23 @@ import (
 )
 
 // The keys, by their first byte. A topic is its escaped name: 0 becomes 0 255, and 0 1 ends it, so that keys sort as
-// the names do and no name is a prefix of another one. Sequences are 8 bytes, big endian.
+// the names do and no name is a prefix of another one; an id and a key of an event likewise. Sequences are 8 bytes, big endian.
 const (
 	stateKey   = 'a' // the state, one key
+	droppedKey = 'd' // sequence → nothing: dropped here, and the log has it still
 	eventKey   = 'e' // topic, sequence → event
-	seqKey     = 's' // sequence → topic's name
-	topicKey   = 't' // topic → sequence of its last event
-	trimmedKey = 'u' // topic → sequence of its last trimmed event
+	idKey      = 'i' // topic, id → sequence
+	keyKey     = 'k' // topic, key → sequence of the last event with it
+	seqKey     = 's' // sequence → what is known of the event without its topic
+	topicKey   = 't' // topic → what is known of it
+	endingKey  = 'x' // time in ns since 1970 (8 bytes), sequence → why it ends then
 	endKey     = 'z' // above all others
+)
+
+// Why an event ends.
+const (
+	endsByTTL = 0 // its publisher said so: it is not missed
+	endsByAge = 1 // the topic keeps events no longer
 )
 
 func appendTopic(b []byte, kind byte, topic string) []byte {
@@ -27,6 +36,13 @@ func appendTopic(b []byte, kind byte, topic string) []byte {
 		topic = topic[i+1:]
 	}
 	return append(append(b, topic...), 0, 1)
+}
+
+// appendName adds a second name to a key.
+func appendName(b []byte, name string) []byte {
+	kind := len(b)
+	b = appendTopic(b, 0, name)
+	return append(b[:kind], b[kind+1:]...)
 }
 
 // topicOf returns the name in a key that begins as appendTopic's.

@@ -1,16 +1,29 @@
 package index
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/holdpost/holdpost/queue"
 )
 
-// commit writes the batch together with the state, and then shows the state to readers.
+const topicsKnown = 16_384 // topics whose state the writer keeps in memory
+
+// commit writes the batch together with the state of the index and of the topics that it changed, and then shows the state to
+// readers.
 func (x *Index) commit(b *pebble.Batch, s state) error {
+	for topic := range x.changed {
+		x.key = appendTopic(x.key[:0], topicKey, topic)
+		x.value = x.topics[topic].append(x.value[:0]) // it was made when it was marked as changed
+		if err := b.Set(x.key, x.value, nil); err != nil {
+			return err
+		}
+	}
 	x.value = s.append(x.value[:0])
 	if err := b.Set([]byte{stateKey}, x.value, nil); err != nil {
 		return err
@@ -19,13 +32,40 @@ func (x *Index) commit(b *pebble.Batch, s state) error {
 		return err
 	}
 	x.state.Store(&s)
+	clear(x.changed)
+	if len(x.topics) > topicsKnown {
+		clear(x.topics)
+	}
 	return nil
+}
+
+// revert is deferred by what changes topics: after an error what is known of them may be ahead of the store.
+func (x *Index) revert(err *error) {
+	if *err != nil {
+		clear(x.topics)
+		clear(x.changed)
+	}
+}
+
+// topic returns the state of a topic, which the next commit writes.
+func (x *Index) topic(name string) (*topicState, error) {
+	x.changed[name] = struct{}{}
+	if s := x.topics[name]; s != nil {
+		return s, nil
+	}
+	s, err := x.topicState(name)
+	if err != nil {
+		return nil, err
+	}
+	x.topics[name] = &s
+	return &s, nil
 }
 
 // Reset empties the index for the epoch.
 func (x *Index) Reset(epoch uint64) error {
 	b := x.db.NewBatch()
 	defer b.Close()
+	clear(x.topics)
 	err := b.DeleteRange([]byte{stateKey}, []byte{endKey}, nil)
 	if err == nil {
 		err = x.commit(b, state{epoch: epoch})
@@ -36,37 +76,46 @@ func (x *Index) Reset(epoch uint64) error {
 	return nil
 }
 
-// Apply takes in events in ascending order and moves Applied to the last one, all or nothing.
-func (x *Index) Apply(batch []*queue.Event) error {
+// Begin moves an empty index to where the log begins. Up to cut the log's own retention took events, or may have, of any topic.
+func (x *Index) Begin(first, cut uint64) error {
+	s := *x.state.Load()
+	s.applied, s.floor, s.blind, s.cut = first-1, first, cut, cut
+	b := x.db.NewBatch()
+	defer b.Close()
+	if err := x.commit(b, s); err != nil {
+		return fmt.Errorf("begin index at %d: %w", first, err)
+	}
+	return nil
+}
+
+// Apply takes in events in ascending order and moves Applied to the last one, all or nothing. rule says for how long a topic
+// keeps events, 0 for as long as the log does, and whether it keeps only the last event with each key. nil is neither.
+func (x *Index) Apply(batch []*queue.Event, rule func(topic string) (keep time.Duration, compact bool)) (err error) {
+	defer x.revert(&err)
 	if len(batch) == 0 {
 		return nil
 	}
+	if rule == nil {
+		rule = func(string) (time.Duration, bool) { return 0, false }
+	}
 	b := x.db.NewBatch()
 	defer b.Close()
-	clear(x.lasts)
 	s := *x.state.Load()
-	for _, e := range batch {
-		if e.Offset.Seq <= s.applied {
-			return fmt.Errorf("index event %d: position is already %d", e.Offset.Seq, s.applied)
-		}
-		s.applied = e.Offset.Seq
-		x.lasts[e.Topic] = e.Offset.Seq
-		x.key = appendSeq(appendTopic(x.key[:0], eventKey, e.Topic), e.Offset.Seq)
-		x.value = appendEvent(x.value[:0], e)
-		err := b.Set(x.key, x.value, nil)
-		if err == nil {
-			x.key = appendSeq(append(x.key[:0], seqKey), e.Offset.Seq)
-			x.value = append(x.value[:0], e.Topic...)
-			err = b.Set(x.key, x.value, nil)
-		}
-		if err != nil {
+	late, last := superseded(batch, rule)
+	for _, e := range last { // before anything is set: what is there now decides
+		if err := x.dropBefore(b, e); err != nil {
 			return fmt.Errorf("index event %d: %w", e.Offset.Seq, err)
 		}
 	}
-	for topic, last := range x.lasts {
-		if err := x.setSeq(b, topicKey, topic, last); err != nil {
-			return fmt.Errorf("index topic: %w", err)
+	for i, e := range batch {
+		err := errors.New("it is not the next one")
+		if e.Offset.Seq > s.applied {
+			err = x.apply(b, e, rule, late != nil && late[i])
 		}
+		if err != nil {
+			return fmt.Errorf("index event %d, after %d: %w", e.Offset.Seq, s.applied, err)
+		}
+		s.applied = e.Offset.Seq
 	}
 	if err := x.commit(b, s); err != nil {
 		return fmt.Errorf("index events up to %d: %w", s.applied, err)
@@ -74,10 +123,93 @@ func (x *Index) Apply(batch []*queue.Event) error {
 	return nil
 }
 
-func (x *Index) setSeq(b *pebble.Batch, kind byte, topic string, seq uint64) error {
-	x.key = appendTopic(x.key[:0], kind, topic)
-	x.value = appendSeq(x.value[:0], seq)
-	return b.Set(x.key, x.value, nil)
+// superseded says, for topics that keep only the last event with each key, which events of a batch are followed by one with the
+// same key, and which are the last with theirs.
+func superseded(batch []*queue.Event, rule func(string) (time.Duration, bool)) (late []bool, last []*queue.Event) {
+	type named struct{ topic, key string }
+	var seen map[named]bool
+	for i, e := range slices.Backward(batch) {
+		if e.Key == "" {
+			continue
+		}
+		if _, compact := rule(e.Topic); !compact {
+			continue
+		}
+		if seen == nil {
+			seen, late = make(map[named]bool), make([]bool, len(batch))
+		}
+		if late[i] = seen[named{e.Topic, e.Key}]; !late[i] {
+			seen[named{e.Topic, e.Key}] = true
+			last = append(last, e)
+		}
+	}
+	return late, last
+}
+
+// dropBefore drops the event before e with the same key.
+func (x *Index) dropBefore(b *pebble.Batch, e *queue.Event) error {
+	x.key = appendName(appendTopic(x.key[:0], keyKey, e.Topic), e.Key)
+	before, err := x.getSeq(x.key)
+	if err != nil {
+		return err
+	}
+	return x.dropSeq(b, before, false)
+}
+
+func (x *Index) apply(b *pebble.Batch, e *queue.Event, rule func(string) (time.Duration, bool), late bool) error {
+	t, err := x.topic(e.Topic)
+	if err != nil {
+		return err
+	}
+	seq := e.Offset.Seq
+	t.last = seq
+	if late {
+		return b.Set(appendSeq([]byte{droppedKey}, seq), nil, nil)
+	}
+	if seq <= t.trimmed { // the index is built anew, and a note about the topic says that this went before
+		return b.Set(appendSeq([]byte{droppedKey}, seq), []byte(e.Topic), nil)
+	}
+	t.events++
+	t.bytes += uint64(size(e))
+	x.key = appendSeq(appendTopic(x.key[:0], eventKey, e.Topic), seq)
+	x.value = appendEvent(x.value[:0], e)
+	if err := b.Set(x.key, x.value, nil); err != nil {
+		return err
+	}
+	x.key = appendSeq(append(x.key[:0], seqKey), seq)
+	x.value = appendPlace(x.value[:0], e)
+	if err := b.Set(x.key, x.value, nil); err != nil {
+		return err
+	}
+	for _, n := range [...]struct {
+		kind byte
+		name string
+	}{{keyKey, e.Key}, {idKey, e.ID}} {
+		if n.name == "" {
+			continue
+		}
+		x.key = appendName(appendTopic(x.key[:0], n.kind, e.Topic), n.name)
+		x.value = appendSeq(x.value[:0], seq)
+		if err := b.Set(x.key, x.value, nil); err != nil {
+			return err
+		}
+	}
+	if !e.Expires.IsZero() {
+		if err := x.setEnd(b, e.Expires, seq, endsByTTL); err != nil {
+			return err
+		}
+	}
+	if keep, _ := rule(e.Topic); keep > 0 {
+		return x.setEnd(b, e.Time.Add(keep), seq, endsByAge)
+	}
+	return nil
+}
+
+func (x *Index) setEnd(b *pebble.Batch, at time.Time, seq uint64, why byte) error {
+	x.key = append(x.key[:0], endingKey)
+	x.key = binary.BigEndian.AppendUint64(x.key, uint64(max(0, at.UnixNano())))
+	x.key = appendSeq(x.key, seq)
+	return b.Set(x.key, []byte{why}, nil)
 }
 
 // Skip moves Applied to seq, where the log holds nothing of ours. It never moves it back.
@@ -91,104 +223,6 @@ func (x *Index) Skip(seq uint64) error {
 	defer b.Close()
 	if err := x.commit(b, s); err != nil {
 		return fmt.Errorf("index position %d: %w", seq, err)
-	}
-	return nil
-}
-
-const (
-	trimBatch = 50_000 // events looked at in one write batch
-	fewEvents = 8      // deleted one by one; more of a topic as a range, since each range burdens later reads
-)
-
-// trimmed collects what a batch removes of a topic.
-type trimmed struct {
-	few  [fewEvents]uint64
-	n    int
-	last uint64
-}
-
-// Trim drops all events below first, and remembers for each topic what it lost. If the index has not come as far as
-// first, events went that it never saw, and every topic counts as trimmed up to there.
-func (x *Index) Trim(first uint64) error {
-	for {
-		more, err := x.trim(first)
-		if err != nil {
-			return fmt.Errorf("trim index below %d: %w", first, err)
-		}
-		if !more {
-			return nil
-		}
-	}
-}
-
-func (x *Index) trim(first uint64) (more bool, err error) {
-	it, err := x.db.NewIter(&pebble.IterOptions{LowerBound: []byte{seqKey}, UpperBound: appendSeq([]byte{seqKey}, first)})
-	if err != nil {
-		return false, err
-	}
-	defer func() { err = errors.Join(err, it.Close()) }()
-	topics := map[string]*trimmed{}
-	seen, end := 0, first
-	for ok := it.First(); ok; ok = it.Next() {
-		if seen == trimBatch {
-			more, end = true, seqOf(it.Key())
-			break
-		}
-		seen++
-		name, err := it.ValueAndErr()
-		if err != nil {
-			return false, err
-		}
-		t := topics[string(name)]
-		if t == nil {
-			t = new(trimmed)
-			topics[string(name)] = t
-		}
-		t.last = seqOf(it.Key())
-		if t.n < fewEvents {
-			t.few[t.n] = t.last
-		}
-		t.n++
-	}
-	if err := it.Error(); err != nil {
-		return false, err
-	}
-	s := *x.state.Load()
-	unseen := first > 0 && s.applied < first-1
-	if seen == 0 && s.floor >= first && !(unseen && s.blind < first-1) {
-		return false, nil
-	}
-	b := x.db.NewBatch()
-	defer b.Close()
-	for topic, t := range topics {
-		if err := x.trimTopic(b, topic, t); err != nil {
-			return false, err
-		}
-	}
-	if err := b.DeleteRange([]byte{seqKey}, appendSeq([]byte{seqKey}, end), nil); err != nil {
-		return false, err
-	}
-	s.floor = max(s.floor, end)
-	if unseen && !more {
-		s.blind = max(s.blind, first-1)
-	}
-	return more, x.commit(b, s)
-}
-
-func (x *Index) trimTopic(b *pebble.Batch, topic string, t *trimmed) error {
-	if err := x.setSeq(b, trimmedKey, topic, t.last); err != nil {
-		return err
-	}
-	x.key = appendTopic(x.key[:0], eventKey, topic)
-	if t.n > fewEvents {
-		return b.DeleteRange(x.key, above(append([]byte(nil), x.key...), t.last), nil)
-	}
-	prefix := len(x.key)
-	for _, seq := range t.few[:t.n] {
-		x.key = appendSeq(x.key[:prefix], seq)
-		if err := b.Delete(x.key, nil); err != nil {
-			return err
-		}
 	}
 	return nil
 }
