@@ -69,8 +69,7 @@ type payload struct {
 	kind  msgp.Type // InvalidType: there is none
 	bytes int       // of the message
 	ends  []int     // of the elements of an array
-	first msgp.Type // the kind of its first element
-	name  string    // the first element, if it is a text
+	first msgp.Type // the kind of its first element; InvalidType if it is too long
 }
 
 func (r *reader) packet(p *packet.Packet) bool {
@@ -182,11 +181,8 @@ func (r *reader) payload(d *payload) bool {
 		if i > 0 {
 			r.out = append(r.out, ',')
 		} else if d.first = msgp.NextType(r.rest); d.first == msgp.StrType {
-			name, _, _ := msgp.ReadStringZC(r.rest)
-			if len(name) > r.limits.Name {
+			if name, _, _ := msgp.ReadStringZC(r.rest); len(name) > r.limits.Name {
 				d.first = msgp.InvalidType
-			} else {
-				d.name = string(name)
 			}
 		}
 		if !r.value() {
@@ -248,12 +244,9 @@ func (r *reader) assemble(p *packet.Packet, d *payload) bool {
 func (r *reader) name(p *packet.Packet, d *payload) bool {
 	switch d.first {
 	case msgp.StrType:
-		p.Name = d.name
+		p.Name = packet.Unquote(p.Args[0][1 : len(p.Args[0])-1])
 		if packet.Reserved(p.Name) {
 			return r.fail("event name is reserved")
-		}
-		if !utf8.ValidString(p.Name) {
-			return r.fail("event name is not UTF-8")
 		}
 	case msgp.IntType, msgp.UintType, msgp.Float32Type, msgp.Float64Type:
 		p.Name = string(p.Args[0])
@@ -314,13 +307,13 @@ func (r *reader) value() bool {
 		r.out = appendNumber(r.out, v)
 	case msgp.StrType:
 		var v []byte
-		v, rest, err = msgp.ReadStringZC(rest)
-		r.out = packet.AppendString(r.out, string(v))
+		if v, rest, err = msgp.ReadStringZC(rest); !r.text(v) {
+			return false
+		}
 	case msgp.BinType:
 		var v []byte
 		v, rest, err = msgp.ReadBytesZC(rest)
-		r.out = packet.AppendPlaceholder(r.out, len(r.attachments))
-		r.attachments = append(r.attachments, bytes.Clone(v))
+		r.attach(bytes.Clone(v))
 	case msgp.ExtensionType:
 		rest, err = r.extension(rest)
 	default:
@@ -398,8 +391,7 @@ func (r *reader) key() (name []byte, ok bool) {
 			return nil, r.fail("message ends early")
 		}
 		r.rest = rest
-		r.out = packet.AppendString(r.out, string(name))
-		return name, true
+		return name, r.text(name)
 	case msgp.IntType, msgp.UintType:
 		r.out = append(r.out, '"')
 		if !r.value() {
@@ -411,22 +403,61 @@ func (r *reader) key() (name []byte, ok bool) {
 	return nil, r.fail("key is neither a text nor an integer")
 }
 
-// extension reads one of the two that the parser has: type 0, of one byte for undefined, and of eight for a date.
+// text appends a text. Half of a surrogate pair, which is what JavaScript makes of a text that was cut within one, becomes
+// U+FFFD, as in the other codec; anything else that is not UTF-8 is refused.
+func (r *reader) text(v []byte) bool {
+	if utf8.Valid(v) {
+		r.out = packet.AppendString(r.out, string(v))
+		return true
+	}
+	fixed := make([]byte, 0, len(v))
+	for len(v) > 0 {
+		c, n := utf8.DecodeRune(v)
+		if c == utf8.RuneError && n == 1 {
+			if len(v) < 3 || v[0] != 0xed || v[1]&^0x1f != 0xa0 || v[2]&^0x3f != 0x80 {
+				return r.fail("invalid UTF-8")
+			}
+			n = 3
+		}
+		fixed = utf8.AppendRune(fixed, c)
+		v = v[n:]
+	}
+	r.out = packet.AppendString(r.out, string(fixed))
+	return true
+}
+
+// The headers of the parser's extensions, which are all of type 0.
+const (
+	undefinedExtension = 0xd4 // fixext 1
+	dateExtension      = 0xd7 // fixext 8
+	binaryExtension8   = 0xc7 // an ArrayBuffer or a view of one: what is a Buffer is a binary value
+	binaryExtension16  = 0xc8
+	binaryExtension32  = 0xc9
+)
+
 func (r *reader) extension(b []byte) (rest []byte, err error) {
 	var e msgp.RawExtension // of type 0
 	if rest, err = msgp.ReadExtensionBytes(b, &e); err != nil {
 		return b, err
 	}
-	switch len(e.Data) {
-	case 1:
+	switch b[0] {
+	case undefinedExtension:
 		r.undefined = true
 		r.out = append(r.out, "null"...)
-	case 8:
+	case dateExtension:
 		r.out = appendDate(r.out, int64(binary.BigEndian.Uint64(e.Data)))
+	case binaryExtension8, binaryExtension16, binaryExtension32:
+		r.attach(e.Data) // which is a copy
 	default:
 		return b, errExtension
 	}
 	return rest, nil
+}
+
+// attach takes a binary value.
+func (r *reader) attach(v []byte) {
+	r.out = packet.AppendPlaceholder(r.out, len(r.attachments))
+	r.attachments = append(r.attachments, v)
 }
 
 var errExtension = errors.New("unknown extension")

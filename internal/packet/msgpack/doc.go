@@ -6,7 +6,7 @@
 //
 // What JSON lacks is turned into what a JavaScript client would make of it: the parser's extension for a date into the
 // text of the date, that for undefined into null, or into nothing for a member of an object; NaN and the infinities into
-// null; the keys of a map that are integers into text.
+// null; the keys of a map that are integers into text. The extension for an ArrayBuffer is a binary value like others.
 //
 // # Memory
 //
