@@ -1,6 +1,7 @@
 # What one does with Holdpost. It needs Go and make; what else is missing is installed, from Debian as root or with sudo.
 
 CLIENT := internal/console/assets/vendor/socket.io.min.js
+CLIENTS := conformance/node_modules/.package-lock.json
 FUZZTIME ?= 30s
 
 .PHONY: run build client test lint bench fuzz
@@ -19,7 +20,13 @@ $(CLIENT): internal/console/package-lock.json internal/console/package.json
 	cd internal/console && npm ci --no-audit --no-fund --ignore-scripts && npm run vendor
 	touch $@
 
-test: lint
+# The clients and parsers of the conformance tests, which npm names in this file last.
+$(CLIENTS): conformance/package-lock.json
+	.ci/need node npm
+	cd conformance && npm ci --no-audit --no-fund --ignore-scripts
+	touch $@
+
+test: lint $(CLIENTS)
 	.ci/need gcc node npm chromium python3-socketio
 	go test -race ./...
 
@@ -31,6 +38,6 @@ lint:
 bench:
 	go run ./bench
 
-fuzz:
+fuzz: $(CLIENTS)
 	go test -short -list '^Fuzz' ./... | awk '/^Fuzz/ { name[++n] = $$1 } /^ok/ { while (n) print name[n--], $$2 }' | \
 	while read name package; do go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$package || exit 1; done

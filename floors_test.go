@@ -24,7 +24,7 @@ var floors = [][]string{
 	2: {"", "queue"},
 	3: {"internal/auth", "client", "delivery", "queue/embedded", "queue/index"},
 	4: {"internal/api", "internal/config", "internal/gate", "internal/console", "queue/local"},
-	5: {"internal/app", "conformance", "bench", "bench/load", "bench/queue", "bench/target", "examples/chat"},
+	5: {"internal/app", "conformance", "conformance/parsers", "bench", "bench/load", "bench/queue", "bench/target", "examples/chat"},
 	6: {"cmd/holdpost"},
 }
 
