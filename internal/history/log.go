@@ -1,0 +1,212 @@
+package history
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/holdpost/holdpost/queue"
+)
+
+// place is an offset in the terms of the whole history: life counts the epochs, and an offset that goes on to mean the same
+// event after a loss stays in the life in which the event was stored.
+type place struct {
+	life int
+	seq  uint64
+}
+
+func (p place) compare(q place) int {
+	return cmp.Or(cmp.Compare(p.life, q.life), cmp.Compare(p.seq, q.seq))
+}
+
+// entry is one publication: everything that is known about one id of a topic.
+type entry struct {
+	topic, id, content string
+
+	published bool
+	floor     place // the highest place of its topic that was known to be taken when it was published first
+	stored    bool  // a publisher was told so
+	rejected  bool
+	open      bool // some attempt to publish it has no exact outcome
+
+	known bool // it is in the log, at place
+	place place
+	rank  int // among the known events of its topic
+	read  bool
+	gone  bool // it is not there at the end, and it was said why
+}
+
+// topic is what the history knows about one topic.
+type topic struct {
+	top     place // the highest place of an event whose publisher was told so far
+	entries []*entry
+	ended   bool
+}
+
+// log is what the history says about topics, whoever reads them.
+type log struct {
+	*report
+	epochs  []uint64
+	losses  []queue.Loss
+	trimmed place
+
+	topics map[string]*topic
+	ids    map[[2]string]*entry // by topic and id
+	places map[place]*entry
+}
+
+func (l *log) place(o queue.Offset) place {
+	p := place{slices.Index(l.epochs, o.Epoch), o.Seq}
+	for p.life > 0 && p.seq < l.lostFrom(l.epochs[p.life-1]) {
+		p.life--
+	}
+	return p
+}
+
+// lostFrom returns the sequence from which an epoch's offsets are void in the next one.
+func (l *log) lostFrom(epoch uint64) uint64 {
+	for _, loss := range l.losses {
+		if loss.Epoch == epoch {
+			return loss.From
+		}
+	}
+	return 0
+}
+
+func (l *log) topic(name string) *topic {
+	t := l.topics[name]
+	if t == nil {
+		t = &topic{}
+		l.topics[name] = t
+	}
+	return t
+}
+
+func (l *log) entry(e Event) *entry {
+	key := [2]string{e.Topic, e.ID}
+	x := l.ids[key]
+	if x == nil {
+		x = &entry{topic: e.Topic, id: e.ID}
+		l.ids[key] = x
+	}
+	return x
+}
+
+// observe takes in one event; the queues' part of it comes later, when all places are known.
+func (l *log) observe(e Event) {
+	switch e.Kind {
+	case Start:
+		if !slices.Contains(l.epochs, e.Offset.Epoch) {
+			l.epochs = append(l.epochs, e.Offset.Epoch)
+		}
+	case Accept:
+		l.losses = append(l.losses, *e.Loss)
+	case Trim:
+		l.trimmed = l.place(e.Offset)
+	case Publish:
+		x := l.entry(e)
+		if !x.published {
+			x.published, x.content, x.floor = true, e.Content, l.topic(e.Topic).top
+		} else if x.content != e.Content {
+			l.violate(Phantom, "%s was published with two contents", x)
+		}
+		x.open = true
+	case Stored:
+		x := l.entry(e)
+		x.stored, x.open = true, false
+		l.found(x, e)
+		t := l.topic(e.Topic)
+		if x.place.life == t.top.life && x.place.compare(t.top) > 0 || x.place.life > t.top.life {
+			t.top = x.place
+		}
+	case Rejected:
+		if x := l.entry(e); x.open && !x.rejected {
+			x.rejected, x.open = true, false
+		}
+	case Unknown: // stays open for ever: a rejection of a later attempt says nothing about this one
+		x := l.entry(e)
+		x.rejected, x.open = false, true
+	case Deliver, Read:
+		x := l.entry(e)
+		if !x.published {
+			l.violate(Phantom, "%s was never published, and was there at %s", x, e.Offset)
+			return
+		}
+		if x.content != e.Content {
+			l.violate(Phantom, "%s was published as %.80q, and was there as %.80q", x, x.content, e.Content)
+		}
+		l.found(x, e)
+		x.read = x.read || e.Kind == Read
+	case End:
+		l.topic(e.Topic).ended = true
+	}
+}
+
+// found takes note of where an event is.
+func (l *log) found(x *entry, e Event) {
+	p := l.place(e.Offset)
+	again := x.known && x.place != p
+	if again && !(p.life > x.place.life && l.accepted(x.place)) { // else it was lost, and published again
+		l.violate(Reuse, "%s is at %v and at %v", x, x.place, p)
+		return
+	}
+	if x.known && !again {
+		return
+	}
+	if other := l.places[p]; other != nil {
+		l.violate(Reuse, "%v is the place of %s and of %s", p, other, x)
+	}
+	if p.life == x.floor.life && p.compare(x.floor) <= 0 || p.life < x.floor.life {
+		l.violate(Backwards, "%s is at %v, though %v was taken before it was published", x, p, x.floor)
+	}
+	l.places[p] = x
+	x.known, x.place = true, p
+	if !again {
+		t := l.topic(x.topic)
+		t.entries = append(t.entries, x)
+	}
+}
+
+// accepted says whether the operator accepted the loss of what was at a place.
+func (l *log) accepted(p place) bool {
+	return slices.ContainsFunc(l.losses, func(loss queue.Loss) bool {
+		return p.life < len(l.epochs) && l.epochs[p.life] == loss.Epoch && p.seq >= loss.From
+	})
+}
+
+// conclude ranks the events of each topic, and looks for what should be there at the end and is not.
+func (l *log) conclude() {
+	for name, t := range l.topics {
+		slices.SortFunc(t.entries, func(a, b *entry) int { return a.place.compare(b.place) })
+		missing, from, to := 0, -1, -1
+		for rank, x := range t.entries {
+			x.rank = rank
+			if x.rejected && !x.stored {
+				l.violate(Resurrected, "%s was rejected, and was there at %v", x, x.place)
+			}
+			x.gone = l.accepted(x.place) || x.place.compare(l.trimmed) <= 0 && l.trimmed.seq > 0
+			if t.ended && !x.read && !x.gone {
+				if missing == 0 {
+					from = rank
+				}
+				missing, to = missing+1, rank
+			}
+		}
+		switch n := len(t.entries); {
+		case missing == 0:
+		case from == 0:
+			l.violate(Lost, "topic %q: %d of %d events are missing at the end, from the first on; %s is one", name, missing, n, t.entries[to])
+		case to == n-1:
+			l.violate(Lost, "topic %q: the last %d of %d events are missing at the end, from %s on", name, missing, n, t.entries[from])
+		default:
+			l.violate(Lost, "topic %q: %d of %d events are missing in between at the end, from %s to %s", name, missing, n, t.entries[from], t.entries[to])
+		}
+		if !t.ended {
+			l.violate(Unfinished, "topic %q was not read to its end", name)
+		}
+	}
+}
+
+func (x *entry) String() string { return "event " + x.id + " of " + x.topic }
+
+func (p place) String() string { return fmt.Sprintf("%d.%d", p.life, p.seq) }
