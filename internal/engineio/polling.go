@@ -16,6 +16,7 @@ var (
 	errOverlap     = errors.New("two requests at once")
 	errAborted     = errors.New("request aborted")
 	errContentType = errors.New("request body is not text")
+	errEncoding    = errors.New("request body is encoded")
 	errTooLarge    = errors.New("request body too large")
 )
 
@@ -264,14 +265,17 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		h["Content-Type"] = []string{"text/html"}
 		h["Content-Length"] = []string{"2"}
 		io.WriteString(w, "ok")
-	case errTooLarge: // the session goes on
-		h["Connection"] = []string{"close"}
-		h["Content-Length"] = []string{"0"}
-		w.WriteHeader(http.StatusRequestEntityTooLarge)
 	default:
+		status := http.StatusBadRequest
+		switch err {
+		case errTooLarge: // the session goes on
+			status = http.StatusRequestEntityTooLarge
+		case errEncoding:
+			status = http.StatusUnsupportedMediaType
+		}
 		h["Connection"] = []string{"close"}
 		h["Content-Length"] = []string{"0"}
-		w.WriteHeader(http.StatusBadRequest)
+		w.WriteHeader(status)
 	}
 }
 
@@ -281,6 +285,10 @@ func (s *Session) readBody(w http.ResponseWriter, r *http.Request, buf *[]byte) 
 	if !s.v3 && r.Header.Get("Content-Type") == octets {
 		s.end(ReasonTransportError, errContentType, nil)
 		return errContentType
+	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
+		s.end(ReasonTransportError, errEncoding, nil)
+		return errEncoding
 	}
 	if r.ContentLength > int64(c.MaxPayload) {
 		return errTooLarge

@@ -309,6 +309,25 @@ func TestContentTypes(t *testing.T) {
 	}
 }
 
+// Bodies are taken as they are: nothing that a client sends is inflated but WebSocket messages.
+func TestContentEncodings(t *testing.T) {
+	for coding, fine := range map[string]bool{"": true, "identity": true, "gzip": false, "gzip, gzip, gzip": false, "deflate": false, "br": false, "zstd": false, "snappy": false} {
+		bubble(t, Config{}, func(t *testing.T, h *host) {
+			query, r := h.openPolling()
+			status, body := h.Request("POST", query, "4a", "Content-Encoding", coding)
+			if fine && (status != 200 || body != "ok" || len(r.messages()) != 1) {
+				t.Errorf("%q: %d %q, got %q", coding, status, body, r.messages())
+			}
+			if !fine {
+				if status != 415 || body != "" {
+					t.Errorf("%q: %d %q", coding, status, body)
+				}
+				h.wantEnd(coding, r, ReasonTransportError)
+			}
+		})
+	}
+}
+
 func TestClientClosesByPost(t *testing.T) {
 	bubble(t, Config{}, func(t *testing.T, h *host) {
 		query, r := h.openPolling()
