@@ -289,6 +289,26 @@ func TestBodies(t *testing.T) {
 	}
 }
 
+// Requests that close their connection do not close the session, and parameters of the application's mean nothing to it.
+func TestConnectionsOfTheirOwn(t *testing.T) {
+	bubble(t, Config{}, func(t *testing.T, h *host) {
+		query, r := h.openPolling()
+		query = "t=P1x&b64=1&foo=a&foo=b&" + query
+		for i := range 3 {
+			if status, body := h.Request("POST", query, fmt.Sprint("4", i), "Connection", "close"); status != 200 || body != "ok" {
+				t.Errorf("POST: %d %q", status, body)
+			}
+			r.session.Send(true, NewBinary([]byte{byte(i)}))
+			if status, body := h.Request("GET", query, "", "Connection", "close"); status != 200 || body[0] != 'b' {
+				t.Errorf("GET: %d %q", status, body)
+			}
+		}
+		if got := strings.Join(r.messages(), ""); got != "012" || len(r.reasons()) > 0 {
+			t.Errorf("got %q, closed with %q", got, r.reasons())
+		}
+	})
+}
+
 func TestContentTypes(t *testing.T) {
 	for contentType, fine := range map[string]bool{
 		"application/octet-stream": false, "": true, "text/plain": true, "multipart/form-data; boundary=x": true, "text/plain; charset=utf-7": true,

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"runtime"
 	"strings"
@@ -395,6 +396,42 @@ func TestTLS(t *testing.T) {
 	c.SendBad("abc")
 	c.Want("the close frame arrives", "close 1005")
 	c.ended("unknown packet", ReasonParseError)
+}
+
+// Over HTTP/2 there are no WebSockets, but polls like any other.
+func TestHTTP2(t *testing.T) {
+	h := newHost(t, Config{})
+	h.serve = echo
+	server := httptest.NewUnstartedServer(h.srv)
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	url := server.URL + "/socket.io/?EIO=4&transport=polling"
+	get := func(method, url, body string) string {
+		r, err := http.NewRequest(method, url, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := server.Client().Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		if err != nil || resp.ProtoMajor != 2 || resp.StatusCode != 200 {
+			t.Errorf("%s %s: %v", method, resp.Status, err)
+		}
+		return string(b)
+	}
+	get("GET", url, "")
+	url += "&sid=" + h.last().session.ID()
+	if got := get("POST", url, "4hello"); got != "ok" {
+		t.Errorf("POST: %q", got)
+	}
+	if got := get("GET", url, ""); got != "4hello" {
+		t.Errorf("GET: %q", got)
+	}
+	h.last().session.Abort(ReasonForcedClose)
 }
 
 // A connection that was used waits on a stack as small as one that was not: the goroutine that took its message does not
