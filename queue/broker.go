@@ -24,6 +24,7 @@ type Config struct {
 	MaxEventBytes int // name, arguments and attachments of one event; 1,000,000
 	MaxTopicBytes int // 255, which is also the most
 	MaxIDBytes    int // 128, which is also the most
+	MaxDelayed    int // events that wait to be published later; 1,000,000
 	MaxWaiting    int // bytes of events that wait to be stored before Publish waits itself; 32 MiB
 
 	DedupeWindow time.Duration // how long an id is remembered; 2 minutes
@@ -54,6 +55,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	or(&c.MaxEventBytes, 1_000_000)
+	or(&c.MaxDelayed, 1_000_000)
 	or(&c.MaxWaiting, 32<<20)
 	if c.DedupeWindow <= 0 {
 		c.DedupeWindow = 2 * time.Minute
@@ -79,6 +81,7 @@ type Broker struct {
 	events    jetstream.Stream // on the connection for reads that somebody waits for
 	cursors   jetstream.Stream
 	tailOf    jetstream.Stream // events, on the tail's connection
+	later     jetstream.Stream // delayed events
 	committer *committer
 	durable   *watermark
 	hub       *hub
@@ -93,6 +96,8 @@ type Broker struct {
 
 	background sync.WaitGroup // tail, keepers and short-lived readers of duplicates
 	erasing    sync.WaitGroup // what deletes from the log
+
+	delayed atomic.Int64 // events that wait to be published later
 
 	trims  atomic.Uint64 // how often retention has taken events from the index
 	health atomic.Pointer[error]
@@ -181,12 +186,17 @@ func (b *Broker) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	wakes, consume, err := b.openDelayed(ctx)
+	if err != nil {
+		return err
+	}
 	go b.committer.run() // committer.close waits for it
 	b.workers = startWorkers(b)
 	b.background.Go(func() { b.follow(source) })
 	b.background.Go(b.keep)
 	b.background.Go(b.expire)
 	b.erasing.Go(b.erase)
+	b.background.Go(func() { b.publishDelayed(wakes, consume) })
 	return nil
 }
 

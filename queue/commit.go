@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,6 +30,8 @@ type request struct {
 	msgID   string // dedupe id, or empty
 	data    []byte
 	event   bool           // goes to the stream of events
+	last    string         // the sequence of the subject's last message has to be this; empty is any
+	batch   []*request     // instead of the fields above but event: messages that are stored together or not at all
 	known   uint64         // it was stored before, under this sequence; 0 is not known
 	done    func(*request) // called once by the committer, with the fields below set; must not block
 
@@ -46,6 +49,29 @@ const (
 	taken
 	withdrawn
 )
+
+func (r *request) size() int {
+	n := len(r.data)
+	for _, part := range r.batch {
+		n += len(part.data)
+	}
+	return n
+}
+
+// message is what goes to the log, without a reply.
+func (r *request) message() *nats.Msg {
+	m := &nats.Msg{Subject: r.subject, Data: r.data}
+	if r.msgID != "" || r.last != "" {
+		m.Header = nats.Header{}
+	}
+	if r.msgID != "" {
+		m.Header[nats.MsgIdHdr] = []string{r.msgID}
+	}
+	if r.last != "" {
+		m.Header[nats.ExpectedLastSubjSeqHdr] = []string{r.last}
+	}
+	return m
+}
 
 // withdraw takes a request back that the committer has not touched: it is definitely not stored, and done is not called.
 func (r *request) withdraw() bool { return r.state.CompareAndSwap(waiting, withdrawn) }
@@ -188,7 +214,7 @@ func (c *committer) take(batch []*request) ([]*request, uint64, error, bool) {
 		for ; n < len(from) && most > 0 && bytes < batchBytes; n++ {
 			if r := from[n]; r.state.CompareAndSwap(waiting, taken) {
 				batch = append(batch, r)
-				bytes += len(r.data)
+				bytes += r.size()
 				most--
 			}
 		}
@@ -211,11 +237,7 @@ func (c *committer) publish(batch []*request) {
 			r.answered, r.seq, r.duplicate = true, r.known, true
 			continue
 		}
-		m := &nats.Msg{Subject: r.subject, Reply: prefix + strconv.Itoa(i), Data: r.data}
-		if r.msgID != "" {
-			m.Header = nats.Header{nats.MsgIdHdr: {r.msgID}}
-		}
-		if err := c.conn.PublishMsg(m); err != nil { // never left this process
+		if err := c.send(r, prefix+strconv.Itoa(i)); err != nil { // never left this process
 			r.answered, r.err = true, unsent(err)
 			continue
 		}
@@ -252,6 +274,32 @@ func (c *committer) publish(batch []*request) {
 			r.answered, r.err = true, fmt.Errorf("%w: %w", ErrUnknown, why)
 		}
 	}
+}
+
+// send publishes a request. The log answers the last of several messages, which completes them.
+func (c *committer) send(r *request, reply string) error {
+	if r.batch == nil {
+		m := r.message()
+		m.Reply = reply
+		return c.conn.PublishMsg(m)
+	}
+	id := rand.Text()
+	for i, part := range r.batch {
+		m := part.message()
+		if m.Header == nil {
+			m.Header = nats.Header{}
+		}
+		m.Header["Nats-Batch-Id"] = []string{id}
+		m.Header["Nats-Batch-Sequence"] = []string{strconv.Itoa(i + 1)}
+		if i == len(r.batch)-1 {
+			m.Header["Nats-Batch-Commit"] = []string{"1"}
+			m.Reply = reply
+		}
+		if err := c.conn.PublishMsg(m); err != nil { // without the last one none is stored
+			return err
+		}
+	}
+	return nil
 }
 
 // answer takes in one answer of the log, and returns false when it does not belong to an open request of this batch.
@@ -325,6 +373,11 @@ func parseAck(b []byte) (seq uint64, duplicate bool) {
 	return ack.Seq, ack.Duplicate
 }
 
+var (
+	errWrongLast = refuse("wrong_last", "the last event of the topic is another one")
+	errRepeated  = refuse("conflict", "some of the events were published before, and not together with the others")
+)
+
 // refused translates the log's refusals; none of them stored anything.
 func refused(b []byte) error {
 	var ack struct {
@@ -339,6 +392,10 @@ func refused(b []byte) error {
 	switch e := ack.Error; e.ErrCode {
 	case 10023, 10028, 10047, 10077: // insufficient resources, account resources, storage resources, a limit of the stream
 		return fmt.Errorf("%w: %s", ErrFull, e.Description)
+	case 10071, 10164: // wrong last sequence
+		return errWrongLast
+	case 10201: // a batch with an id that is known
+		return errRepeated
 	case 10054: // message size exceeds maximum allowed
 		return refuse("too_large", "%s", e.Description)
 	default:

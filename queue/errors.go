@@ -35,9 +35,11 @@ func (e *Error) Error() string { return e.Detail }
 
 // Code returns the stable code of an error of this package, for peers and programs:
 //
-//	invalid_topic invalid_event invalid_id invalid_key invalid_ttl invalid_args invalid_queue invalid_offset too_large
+//	invalid_topic invalid_event invalid_id invalid_key invalid_ttl invalid_delay invalid_args
+//	invalid_batch invalid_queue invalid_offset too_large
 //	                                    it can never be accepted
 //	conflict                            the id was published before, to the same topic, with another content
+//	wrong_last                          the topic's last event is not the one that was expected
 //	topic_full                          the topic has as many events as it may have, and refuses more
 //	storage_full unavailable closed     the event was not stored
 //	not_found                           there is no such queue, topic or event

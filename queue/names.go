@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -16,6 +17,10 @@ const (
 
 	// deadPrefix begins the topics of dead letters. A queue's name may be as long as any other, so these may be longer.
 	deadPrefix = "dead/"
+
+	// replyPrefix begins the topics of answers, which are kept for replyTTL.
+	replyPrefix = "reply/"
+	replyTTL    = time.Minute
 )
 
 // checkName refuses what no topic, event or queue may be called. Names are encoded before they become part of a subject, so

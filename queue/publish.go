@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -34,6 +35,16 @@ type Message struct {
 	// years; 0 is the topic's TTL, which is none by default.
 	TTL time.Duration
 
+	// Delay has the event published later: its outcome is that it is stored for then, which survives anything that a published
+	// event survives, and its offset is not known yet. A request for the same id within the dedupe window is one. At says the
+	// time instead; what is in the past is published at once.
+	Delay time.Duration
+	At    time.Time
+
+	// ExpectLast has the event stored only if the topic's last event, kept or not, is the one with this offset, the zero offset
+	// for a topic that never had one. Else nothing is stored, with an [Error] of code "wrong_last". nil: whatever it is.
+	ExpectLast *Offset
+
 	// ReplyTo is the topic where the publisher waits for an answer; [Broker.Request] sets it.
 	ReplyTo string
 
@@ -48,8 +59,8 @@ type Message struct {
 // Published tells where an event is stored.
 type Published struct {
 	Topic     string
-	Offset    Offset
-	ID        string // Message.ID, or the text of Offset
+	Offset    Offset // the zero offset for an event that is to be published later
+	ID        string // Message.ID, or one that was made for an event that is to be published later, or the text of Offset
 	Duplicate bool   // it had been stored before, at Offset
 }
 
@@ -109,31 +120,31 @@ func (b *Broker) publish(ctx context.Context, m Message, done func(Published, er
 	if err != nil {
 		return nil, err
 	}
-	if err := context.Cause(ctx); err != nil {
+	if err := b.refuses(ctx); err != nil {
 		return nil, err
 	}
-	if err := b.unwell(); err != nil {
-		return nil, err
-	}
-	if err := b.engine.Room(); err != nil {
-		return nil, err
+	if m.due() {
+		return b.delay(ctx, m, done)
 	}
 	var known uint64
-	if policy.DedupeWindow > b.config.DedupeWindow && m.ID != "" {
+	var last string
+	if m.ID != "" && (policy.DedupeWindow > b.config.DedupeWindow || m.ExpectLast != nil) {
 		if known, err = b.publishedBefore(m.Topic, m.ID, policy.DedupeWindow); err != nil {
 			return nil, err
 		}
 	}
-	size := m.envelopeSize()
-	cost, ok := b.room.take(size, ctx.Done(), b.quit)
-	if !ok {
-		if err := context.Cause(ctx); err != nil {
+	if m.ExpectLast != nil && known == 0 {
+		if last, err = b.expect(ctx, m.Topic, *m.ExpectLast); err != nil {
 			return nil, err
 		}
-		return nil, ErrClosed
+	}
+	size := m.envelopeSize()
+	cost, err := b.takeRoom(ctx, size)
+	if err != nil {
+		return nil, err
 	}
 	p := b.prepare(&m, size, cost, done)
-	p.known = known
+	p.known, p.last = known, last
 	if policy.Refuse && known == 0 {
 		err = b.fullness.admit(ctx, b, policy, p, m.size())
 	}
@@ -145,6 +156,59 @@ func (b *Broker) publish(ctx context.Context, m Message, done func(Published, er
 		return nil, err
 	}
 	return p, nil
+}
+
+// refuses says why nothing can be published now.
+func (b *Broker) refuses(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	if err := b.unwell(); err != nil {
+		return err
+	}
+	return b.engine.Room()
+}
+
+// takeRoom waits for room for so many bytes, and returns how many were taken.
+func (b *Broker) takeRoom(ctx context.Context, size int) (cost int, err error) {
+	cost, ok := b.room.take(size, ctx.Done(), b.quit)
+	if ok {
+		return cost, nil
+	}
+	if err := context.Cause(ctx); err != nil {
+		return 0, err
+	}
+	return 0, ErrClosed
+}
+
+// expect returns what the log has to find as the last sequence of a topic's subject so that the topic's last event is the one
+// at o.
+func (b *Broker) expect(ctx context.Context, topic string, o Offset) (string, error) {
+	if err := b.caughtUp(ctx); err != nil {
+		return "", err
+	}
+	i, _, err := b.index.Topic(topic)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if i.Last != o {
+		return "", errWrongLast
+	}
+	e, err := b.lookup(topic, o.Seq)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if e != nil || o.Seq == 0 {
+		return strconv.FormatUint(o.Seq, 10), nil
+	}
+	m, err := b.events.GetLastMsgForSubject(ctx, subjectPrefix+token(topic)) // it was deleted, and those before it perhaps not yet
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return "0", nil
+	case err != nil:
+		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return strconv.FormatUint(m.Sequence, 10), nil
 }
 
 // undo gives back what a publication has taken and does not need: its event is not going to be stored.
@@ -262,6 +326,12 @@ func (b *Broker) checkMessage(m *Message, maxBytes int) error {
 		if err := checkName("invalid_key", "key", m.Key, maxName); err != nil {
 			return err
 		}
+	}
+	if m.Delay < 0 || m.Delay > 0 && !m.At.IsZero() || m.Delay > maxDelay || time.Until(m.At) > maxDelay {
+		return refuse("invalid_delay", "the delay is negative, there is a time beside it, or it is more than ten years")
+	}
+	if m.due() && m.ExpectLast != nil {
+		return refuse("invalid_delay", "what is the last event then can't be expected now")
 	}
 	if m.ReplyTo != "" {
 		if err := b.checkTopic(m.ReplyTo); err != nil {

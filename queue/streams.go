@@ -38,10 +38,19 @@ func (b *Broker) openStreams(ctx context.Context, api, tail *nats.Conn) error {
 		Name: eventStream, Subjects: []string{subjectPrefix + ">"}, Storage: jetstream.FileStorage,
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
 		MaxAge: age, MaxBytes: size, MaxMsgs: -1, MaxMsgsPerSubject: -1, MaxMsgSize: int32(c.MaxEventBytes + streamSlack),
-		Duplicates: window, Replicas: b.engine.Replicas(), AllowDirect: true,
+		Duplicates: window, Replicas: b.engine.Replicas(), AllowDirect: true, AllowAtomicPublish: true,
 	})
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", eventStream, err)
+	}
+	b.later, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: delayedStream, Subjects: []string{delayedPrefix + ">"}, Storage: jetstream.FileStorage,
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
+		MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxMsgSize: int32(c.MaxEventBytes + streamSlack),
+		Duplicates: c.DedupeWindow, Replicas: b.engine.Replicas(), AllowDirect: true,
+	})
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", delayedStream, err)
 	}
 	b.cursors, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: cursorStream, Subjects: []string{cursorPrefix + ">", declaredPrefix + ">", trimmedPrefix + ">", frontSubject}, Storage: jetstream.FileStorage,

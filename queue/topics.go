@@ -3,6 +3,7 @@ package queue
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -132,7 +133,9 @@ func (p *policies) forget(topic string) {
 
 func (p *policies) make(topic string, declared []byte) (*policy, error) {
 	made := &policy{declared: declared != nil}
-	if made.declared {
+	if strings.HasPrefix(topic, replyPrefix) {
+		made.TTL = replyTTL
+	} else if made.declared {
 		if err := json.Unmarshal(declared, &made.TopicConfig); err != nil {
 			return nil, fmt.Errorf("configuration of topic %q: %w", topic, err)
 		}
