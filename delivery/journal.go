@@ -148,24 +148,14 @@ func (j *Journal) tell() {
 
 // Load implements [holdpost.Journal].
 func (j *Journal) Load(ctx context.Context, session string) ([]byte, error) {
-	var last *queue.Event
-	for from, complete := queue.StartFirst, false; !complete; {
-		page, err := j.broker.History(ctx, topicOf(sessionPrefix, session), from, readPage)
-		if queue.Code(err) == "invalid_topic" {
-			return nil, nil // no session has such a name
-		}
-		if err != nil {
-			return nil, err
-		}
-		if n := len(page.Events); n > 0 {
-			last = page.Events[n-1]
-		}
-		from, complete = page.Next.After(), page.Complete
+	page, err := j.broker.History(ctx, topicOf(sessionPrefix, session), queue.StartLast, 1)
+	if queue.Code(err) == "invalid_topic" {
+		return nil, nil // no session has such a name
 	}
-	if last == nil || len(last.Attachments) == 0 {
-		return nil, nil
+	if err != nil || len(page.Events) == 0 || len(page.Events[0].Attachments) == 0 {
+		return nil, err
 	}
-	return last.Attachments[0], nil
+	return page.Events[0].Attachments[0], nil
 }
 
 // Read implements [holdpost.Journal].

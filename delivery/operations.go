@@ -167,13 +167,6 @@ func (d *Delivery) subscribe(ctx context.Context, s *holdpost.Socket, args holdp
 		return nil, err
 	}
 	spec := Subscription{Topic: o.Topic, Queue: o.Queue, Events: o.Events, Prefetch: o.Prefetch, Exclusive: o.Exclusive, Meta: o.Meta}
-	if o.AckTimeout != "" {
-		timeout, err := time.ParseDuration(o.AckTimeout)
-		if err != nil || timeout <= 0 {
-			return nil, invalidArgument("ackTimeout: a duration as in 30s is expected")
-		}
-		spec.AckTimeout = timeout
-	}
 	switch o.Ack {
 	case "", "auto":
 	case "manual":
@@ -182,6 +175,9 @@ func (d *Delivery) subscribe(ctx context.Context, s *holdpost.Socket, args holdp
 		return nil, invalidArgument("ack: auto or manual is expected")
 	}
 	var err error
+	if spec.AckTimeout, err = durationOption("ackTimeout", o.AckTimeout); err != nil {
+		return nil, err
+	}
 	if spec.From, err = startOption(o.From); err != nil {
 		return nil, err
 	}
@@ -190,6 +186,18 @@ func (d *Delivery) subscribe(ctx context.Context, s *holdpost.Socket, args holdp
 		return nil, err
 	}
 	return []any{result}, nil
+}
+
+// durationOption reads an option like "90s"; "" is 0.
+func durationOption(name, text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return 0, invalidArgument("%s: a duration as in 90s or 1h30m is expected", name)
+	}
+	return d, nil
 }
 
 func startOption(from string) (queue.Start, error) {
@@ -227,7 +235,7 @@ func (d *Delivery) unsubscribe(ctx context.Context, s *holdpost.Socket, args hol
 	return []any{o}, nil
 }
 
-// publish: topic or {topic, id, key, room}, event, args… → {topic, offset, id, duplicate}. The event goes to the others in the room
+// publish: topic or {topic, id, key, ttl, room}, event, args… → {topic, offset, id, duplicate}. The event goes to the others in the room
 // too, live, once it is stored.
 func (d *Delivery) publish(ctx context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
 	var o struct {
@@ -235,14 +243,18 @@ func (d *Delivery) publish(ctx context.Context, s *holdpost.Socket, args holdpos
 		ID    string          `json:"id"`
 		Key   string          `json:"key"`
 		Room  string          `json:"room"`
-		TTL   json.RawMessage `json:"ttl"`
+		TTL   string          `json:"ttl"`
 		Delay json.RawMessage `json:"delay"`
 	}
 	if err := topicArg(args, &o.Topic, &o); err != nil {
 		return nil, err
 	}
-	if o.TTL != nil || o.Delay != nil {
-		return nil, &holdpost.Error{Code: CodeNotSupported, Message: "options ttl and delay are not served by this version"}
+	if o.Delay != nil {
+		return nil, &holdpost.Error{Code: CodeNotSupported, Message: "option delay is not served by this version"}
+	}
+	ttl, err := durationOption("ttl", o.TTL)
+	if err != nil {
+		return nil, err
 	}
 	if err := d.config.Permit(ctx, s, permitPublish, o.Topic); err != nil {
 		return nil, err
@@ -269,7 +281,7 @@ func (d *Delivery) publish(ctx context.Context, s *holdpost.Socket, args holdpos
 		return nil, err
 	}
 	p, err := d.config.Broker.Publish(ctx, queue.Message{
-		Topic: o.Topic, ID: o.ID, Key: o.Key, Event: event, Args: array, Attachments: rest.Attachments(),
+		Topic: o.Topic, ID: o.ID, Key: o.Key, TTL: ttl, Event: event, Args: array, Attachments: rest.Attachments(),
 	})
 	if err != nil {
 		return nil, err

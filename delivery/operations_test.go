@@ -63,6 +63,8 @@ func TestBadOperations(t *testing.T) {
 		{"invalid_event", "publish", []any{"t", ""}},
 		{"invalid_event", "publish", []any{"t", "connect"}},
 		{"invalid_id", "publish", []any{map[string]any{"topic": "t", "id": strings.Repeat("x", 129)}, "e"}},
+		{"invalid_argument", "publish", []any{map[string]any{"topic": "t", "ttl": "soon"}, "e"}},
+		{"invalid_argument", "publish", []any{map[string]any{"topic": "t", "ttl": "-1s"}, "e"}},
 		{"invalid_offset", "history", []any{map[string]any{"topic": "t", "from": "!"}}},
 		{"invalid_argument", "history", []any{map[string]any{"topic": "t", "limit": "many"}}},
 		{"unknown_event", "dance", nil},
@@ -151,4 +153,17 @@ func TestBinaryThroughATopic(t *testing.T) {
 			t.Errorf("got %q, want %q", packet, want)
 		}
 	}
+}
+
+// An event that is not worth anything any more is not handed over.
+func TestTTL(t *testing.T) {
+	p := newPost(t, false, nil)
+	ann, bob := p.guest("ann"), p.guest("bob")
+	ann.ok(nil, "subscribe", "t")
+	ann.Close()
+	bob.ok(nil, "publish", map[string]any{"topic": "t", "ttl": "1ms"}, "e", 0)
+	bob.ok(nil, "publish", map[string]any{"topic": "t", "ttl": "1h"}, "e", 1)
+	ann.connect()
+	ann.ok(nil, "subscribe", "t")
+	ann.want("what is still good", "e 1")
 }

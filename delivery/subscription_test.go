@@ -76,7 +76,7 @@ func TestManualAcknowledgement(t *testing.T) {
 	ann := p.guest("ann")
 	manual := map[string]any{"topic": "jobs", "ack": "manual", "prefetch": 2}
 	ann.ok(nil, "subscribe", manual)
-	for i := range 5 {
+	for i := range 4 {
 		ann.publish("jobs", i)
 	}
 	es := ann.want("not more than prefetched", "e 0", "e 1")
