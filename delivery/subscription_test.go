@@ -87,6 +87,7 @@ func TestManualAcknowledgement(t *testing.T) {
 	ann.Send("43" + es[2].ack + `[{"retry":"0s"}]`)
 	again := ann.want("again at once", "e 2")
 	ann.Send("43" + again[0].ack + "[]")
+	ann.publish("jobs", 4)
 	ann.want("the last one", "e 4")
 	ann.Close() // with 3 and 4 in flight
 	ann.connect()
