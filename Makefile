@@ -28,7 +28,7 @@ $(CLIENTS): conformance/package-lock.json
 
 test: lint $(CLIENTS)
 	.ci/need gcc node npm chromium python3-socketio
-	go test -race ./...
+	go test -race -timeout 20m ./...
 
 lint:
 	@test -z "$$(find . -name '*.go' -not -path '*/node_modules/*' | xargs gofmt -l | tee /dev/stderr)" || { echo "run gofmt"; exit 1; }

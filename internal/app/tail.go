@@ -41,7 +41,7 @@ meanwhile is waited for, and no event is left out or printed twice.`,
 	}
 	f := cmd.Flags()
 	server := serverFlag(f)
-	f.StringVar(&from, "from", "first", "`start`: first, new, the offset of the event before, or a time as in RFC 3339")
+	f.StringVar(&from, "from", "first", "`start`: first, last, new, the offset of the event before, or a time as in RFC 3339")
 	f.BoolVarP(&follow, "follow", "f", false, "go on with what is published next")
 	f.BoolVar(&asJSON, "json", false, "print one line of JSON for each event")
 	cmd.RunE = command(func(cmd *cobra.Command, args []string) error {
