@@ -125,24 +125,29 @@ func TestHostileServer(t *testing.T) {
 
 // A flood of heartbeats, which are to be answered, costs no memory while the server reads no answers.
 func TestHeartbeatFlood(t *testing.T) {
-	done := make(chan struct{})
+	measured := make(chan struct{})
 	bad := &badServer{deaf: true, write: func(w io.Writer) {
 		many := strings.Repeat(text("2"), 1000) + strings.Repeat("\x89\x01x", 1000)
 		for range 500 {
 			io.WriteString(w, many)
 		}
-		close(done)
+		io.WriteString(w, text(`42["end"]`))
+		<-measured
 	}}
 	web := httptest.NewServer(bad)
 	defer web.Close()
+	defer close(measured)
 	cl := client.New(web.URL, &client.Config{Transports: []string{"websocket"}, ReconnectAttempts: -1})
 	defer cl.Close()
+	s := cl.Of("/")
+	end := make(chan struct{})
+	s.On("end", func(context.Context, holdpost.Args) ([]any, error) { close(end); return nil, nil })
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	if err := cl.Of("/").Connect(background); err != nil {
+	if err := s.Connect(background); err != nil {
 		t.Fatal(err)
 	}
-	<-done
+	<-end
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 4<<20 {
