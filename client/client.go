@@ -23,7 +23,7 @@ type Client struct {
 	config      Config
 	base        *url.URL // nil when invalid is not
 	invalid     *DialError
-	web         *http.Client
+	jar         http.CookieJar
 	limits      packet.Limits
 	frameLimits *frame.Limits
 
@@ -59,21 +59,25 @@ func New(serverURL string, c *Config) *Client {
 	cl.limits = cl.config.limits()
 	cl.frameLimits = frame.DefaultLimits(cl.config.MaxPayload)
 	cl.frameLimits.Client = true
-	jar, _ := cookiejar.New(nil) // has no errors
-	cl.web = &http.Client{
-		Jar:           jar,
-		CheckRedirect: cl.checkRedirect,
+	cl.jar, _ = cookiejar.New(nil) // has no errors
+	return cl
+}
+
+// web returns what makes requests. A session has its own: an idle WebSocket needs none.
+func (c *Client) web() *http.Client {
+	return &http.Client{
+		Jar:           c.jar,
+		CheckRedirect: c.checkRedirect,
 		Transport: &http.Transport{
-			Proxy:                  cl.config.Proxy,
-			DialContext:            cl.config.Dial,
-			TLSClientConfig:        cl.config.TLS,
+			Proxy:                  c.config.Proxy,
+			DialContext:            c.config.Dial,
+			TLSClientConfig:        c.config.TLS,
 			Protocols:              http1, // which has Upgrade
 			DisableCompression:     true,  // what comes is as large as it looks
 			MaxResponseHeaderBytes: 64 << 10,
 			MaxIdleConnsPerHost:    2, // one polls, the other posts
 		},
 	}
-	return cl
 }
 
 var http1 = func() *http.Protocols {
@@ -203,7 +207,6 @@ func (c *Client) Close() {
 	c.closed = true
 	c.mu.Unlock()
 	c.work.Wait()
-	c.web.CloseIdleConnections()
 }
 
 func (c *Client) all() []*Socket {
@@ -216,12 +219,21 @@ func (c *Client) all() []*Socket {
 	return all
 }
 
-// spawn runs f on a goroutine that Close waits for. On a closed client it does nothing.
-func (c *Client) spawn(f func()) {
+// spawn runs f on a goroutine that Close waits for. On a closed client it does nothing, and returns false.
+func (c *Client) spawn(f func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.closed {
 		c.work.Go(f)
+	}
+	return !c.closed
+}
+
+// aside runs f, which needs a large stack, for the goroutine that reads a session, which is to keep a small one.
+func (c *Client) aside(f func()) {
+	done := make(chan struct{})
+	if c.spawn(func() { defer close(done); f() }) {
+		<-done
 	}
 }
 

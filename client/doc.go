@@ -34,8 +34,7 @@
 // Emit delivers at most once. While the client is away events wait in a buffer that is bounded in bytes and packets; see
 // Config.WhenFull. [Socket.Retrying] sends an event until it is answered, at least once. A server that has connection state
 // recovery replays what was missed, or [Socket.Recovered] is false. [Socket.Publish] repeats a message under one id until the
-// server has it, and the server stores it once; [Socket.Post] keeps it on disk until then. A [Consumer] yields an event until
-// it was handled.
+// server has it, and the server stores it once. A [Consumer] yields an event until it was handled.
 //
 // # Limits
 //

@@ -184,7 +184,9 @@ func TestInboundLimits(t *testing.T) {
 				if _, err := peer.EmitWithAck(ctx, "ask", c.in...); err != nil {
 					t.Errorf("at the limit: %v", err)
 				}
-				if _, err := peer.EmitWithAck(ctx, "ask", c.over...); err == nil || s.Err() == nil {
+				_, err := peer.EmitWithAck(ctx, "ask", c.over...)
+				synctest.Wait()
+				if err == nil || s.Err() == nil {
 					if c.name != "payload" || cc.Transports[len(cc.Transports)-1] == "websocket" { // of a poll, twice as much
 						t.Errorf("above it: %v, %v", err, s.Err())
 					}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"regexp"
 	"slices"
 	"sync/atomic"
@@ -30,6 +31,7 @@ type link struct {
 	client *Client
 	ctx    context.Context // ends with the session; its cause is a [holdpost.DisconnectError]
 	cancel context.CancelCauseFunc
+	web    *http.Client // nil once a WebSocket is all that there is
 
 	// Static once the session is open.
 	handshake wire.Handshake
@@ -67,7 +69,7 @@ type outgoing struct {
 }
 
 func (c *Client) newLink() *link {
-	l := &link{client: c, decoder: packet.NewDecoder(&c.limits)}
+	l := &link{client: c, web: c.web(), decoder: packet.NewDecoder(&c.limits)}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
 	return l
 }
@@ -86,6 +88,7 @@ func (c *Client) dial(ctx context.Context) (*link, error) {
 			return l, nil
 		}
 		l.end(holdpost.ReasonTransportError, err)
+		l.web.CloseIdleConnections()
 		err.Transport, err.URL = name, c.address()
 		if first == nil {
 			first = err
@@ -122,7 +125,7 @@ func (l *link) open(ctx context.Context, transport string) *DialError {
 }
 
 func (l *link) openWebSocket(ctx context.Context) error {
-	ws, refused := l.client.dialWebSocket(ctx, "")
+	ws, refused := l.dialWebSocket(ctx, "")
 	if refused != nil {
 		return refused
 	}
@@ -138,6 +141,7 @@ func (l *link) openWebSocket(ctx context.Context) error {
 	if !stop() {
 		return context.Cause(ctx)
 	}
+	l.web = nil
 	return nil
 }
 
@@ -145,7 +149,7 @@ func (l *link) openWebSocket(ctx context.Context) error {
 var earlier = regexp.MustCompile(`^[0-9]+:0\{`)
 
 func (l *link) openPolling(ctx context.Context) error {
-	body, err := l.client.get(ctx, "")
+	body, err := l.get(ctx, "")
 	if err != nil {
 		return err
 	}
@@ -243,6 +247,9 @@ func (l *link) read() *holdpost.DisconnectError {
 	if ws := l.ws.Load(); ws != nil {
 		ws.frames.Release()
 	}
+	if l.web != nil {
+		l.web.CloseIdleConnections()
+	}
 	return context.Cause(l.ctx).(*holdpost.DisconnectError)
 }
 
@@ -336,10 +343,14 @@ func (l *link) message(p wire.Packet) error {
 	if err != nil {
 		return l.fail(holdpost.ReasonParseError, err)
 	}
-	if complete {
-		return l.client.receive(l, &q)
+	switch {
+	case !complete:
+		return nil
+	case q.Type == packet.Connect || q.Type == packet.ConnectError:
+		l.client.aside(func() { err = l.client.receive(l, &q) })
+		return err
 	}
-	return nil
+	return l.client.receive(l, &q)
 }
 
 // push has something written. It never waits.

@@ -21,8 +21,9 @@ type poller struct {
 var errTooLarge = errors.New("the server sent more than Config.MaxPayload allows")
 
 // get polls once and returns the payload that came.
-func (c *Client) get(ctx context.Context, sid string) ([]byte, error) {
-	resp, err := c.web.Do(c.request(ctx, http.MethodGet, pollingName, sid, nil))
+func (l *link) get(ctx context.Context, sid string) ([]byte, error) {
+	c := l.client
+	resp, err := l.web.Do(c.request(ctx, http.MethodGet, pollingName, sid, nil))
 	if err != nil {
 		return nil, requestError(err)
 	}
@@ -79,7 +80,7 @@ func (p *poller) flush() error {
 	defer cancel()
 	r := c.request(ctx, http.MethodPost, pollingName, p.link.handshake.SID, bytes.NewReader(body))
 	r.Header.Set("Content-Type", "text/plain;charset=UTF-8")
-	resp, err := c.web.Do(r)
+	resp, err := p.link.web.Do(r)
 	if err != nil {
 		return err
 	}

@@ -74,8 +74,9 @@ func (c *Client) session(v *life) (lasted time.Duration, err error) {
 	if c.invalid != nil {
 		return 0, c.invalid
 	}
-	l, err := c.dial(v.ctx)
-	if err != nil {
+	var l *link
+	c.aside(func() { l, err = c.dial(v.ctx) })
+	if l == nil {
 		return 0, err
 	}
 	if !c.adopt(v, l) {

@@ -41,7 +41,7 @@ func (l *link) poll() error {
 			}
 		default:
 		}
-		body, err := l.client.get(l.ctx, l.handshake.SID)
+		body, err := l.get(l.ctx, l.handshake.SID)
 		if err == nil {
 			err = l.payload(body)
 		}
@@ -87,14 +87,14 @@ func (l *link) upgrade() {
 // lastPoll fetches what is left after the WebSocket has ended before anything came over it: a server that closes the session
 // while it moves hangs up on the WebSocket, and answers one more poll.
 func (l *link) lastPoll() {
-	if body, err := l.client.get(l.ctx, l.handshake.SID); err == nil {
+	if body, err := l.get(l.ctx, l.handshake.SID); err == nil {
 		l.payload(body)
 	}
 }
 
 // probe opens a WebSocket for the session and makes sure that it works both ways.
 func (l *link) probe(ctx context.Context) (*webSocket, error) {
-	ws, refused := l.client.dialWebSocket(ctx, l.handshake.SID)
+	ws, refused := l.dialWebSocket(ctx, l.handshake.SID)
 	if refused != nil {
 		return nil, refused
 	}

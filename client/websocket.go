@@ -31,7 +31,8 @@ type webSocket struct {
 }
 
 // dialWebSocket opens a WebSocket: a new session, or with a sid one that is to be upgraded.
-func (c *Client) dialWebSocket(ctx context.Context, sid string) (*webSocket, *DialError) {
+func (l *link) dialWebSocket(ctx context.Context, sid string) (*webSocket, *DialError) {
+	c := l.client
 	r := c.request(ctx, http.MethodGet, webSocketName, sid, nil)
 	var nonce [16]byte
 	rand.Read(nonce[:])
@@ -40,7 +41,7 @@ func (c *Client) dialWebSocket(ctx context.Context, sid string) (*webSocket, *Di
 	r.Header.Set("Upgrade", "websocket")
 	r.Header.Set("Sec-WebSocket-Version", "13")
 	r.Header.Set("Sec-WebSocket-Key", key)
-	resp, err := c.web.Do(r)
+	resp, err := l.web.Do(r)
 	if err != nil {
 		return nil, requestError(err)
 	}
