@@ -52,6 +52,7 @@ func (q *Queue) admit(r *reader, e *Event) (to *Consumer, attempt int, v verdict
 	}
 	now := time.Now()
 	if !e.Expires.IsZero() && !e.Expires.After(now) {
+		q.noteLocked(expired, seq, nil, 0, "")
 		q.ackLocked(seq) // nobody is to get it any more
 		q.passLocked(r, seq)
 		return nil, 0, passed
@@ -98,6 +99,7 @@ func (q *Queue) leaseLocked(c *Consumer, w *entry, seq uint64, now time.Time) (a
 		attempt += int(w.tries)
 	}
 	c.sent = seq
+	q.noteLocked(delivered, seq, c, attempt, "")
 	if !c.leases {
 		return attempt
 	}

@@ -109,6 +109,7 @@ func (q *Queue) failLocked(c *Consumer, seq uint64, why string, delay time.Durat
 	}
 	q.clearedLocked(w)
 	w.tries++
+	q.noteLocked(nacked, seq, c, int(w.tries), why)
 	w.why = why
 	w.announced = false
 	w.due = time.Time{}

@@ -32,6 +32,9 @@ type Config struct {
 	MaxAge   time.Duration // events are kept this long; 72 hours, negative is for ever
 	MaxBytes int64         // and while the log is no larger, oldest out first; 8 GiB, negative is no limit
 
+	ReceiptAge   time.Duration // receipts are kept this long, in queues that keep them; 72 hours
+	ReceiptBytes int64         // and while they are no larger, oldest out first; 1 GiB
+
 	// Topics says how topics are kept, each by the first pattern that matches; a topic that none matches has the zero
 	// TopicConfig. 256 at most. A topic that keeps its events longer than others keeps the log longer: what the others have
 	// dropped meanwhile is deleted from it one by one, which costs about as much as publishing it did.
@@ -66,6 +69,12 @@ func (c Config) withDefaults() Config {
 	if c.MaxBytes == 0 {
 		c.MaxBytes = 8 << 30
 	}
+	if c.ReceiptAge <= 0 {
+		c.ReceiptAge = 72 * time.Hour
+	}
+	if c.ReceiptBytes <= 0 {
+		c.ReceiptBytes = 1 << 30
+	}
 	return c
 }
 
@@ -82,6 +91,7 @@ type Broker struct {
 	cursors   jetstream.Stream
 	tailOf    jetstream.Stream // events, on the tail's connection
 	later     jetstream.Stream // delayed events
+	kept      jetstream.Stream // receipts
 	committer *committer
 	durable   *watermark
 	hub       *hub

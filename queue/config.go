@@ -43,6 +43,8 @@ type QueueConfig struct {
 	MaxDeliveries int             // then an event becomes a dead letter; 0 is 20 for a shared queue and no limit for a personal one, negative is no limit
 	MaxPending    int             // events handed out or held back, and not settled: with more nothing new is handed out; 0 is 4096, the most is 65,536
 
+	Receipts bool // keep what happens to each event, when, and by whom, for Config.ReceiptAge; once kept it is so for ever
+
 	Expiry time.Duration // a queue without a consumer is deleted after so long; 0 is 30 days for a personal one and never for a shared one, negative is never
 }
 
@@ -56,6 +58,7 @@ type settings struct {
 	MaxDeliveries int             `json:"maxDeliveries,omitempty"`
 	MaxPending    int             `json:"maxPending,omitempty"`
 	Expiry        time.Duration   `json:"expiry,omitempty"`
+	Receipts      bool            `json:"receipts,omitempty"`
 }
 
 // encode returns nothing for the zero settings, which most personal queues have.
@@ -118,6 +121,7 @@ func (s settings) with(c QueueConfig) settings {
 	if c.Expiry != 0 {
 		s.Expiry = c.Expiry
 	}
+	s.Receipts = s.Receipts || c.Receipts
 	return s
 }
 
@@ -142,6 +146,6 @@ func (s settings) withDefaults() settings {
 func (s settings) config(topic, name string) QueueConfig {
 	return QueueConfig{
 		Topic: topic, Name: name, Shared: s.Shared, Ordered: s.Ordered, Events: slices.Clone(s.Events), AckTimeout: s.AckTimeout,
-		Backoff: slices.Clone(s.Backoff), MaxDeliveries: s.MaxDeliveries, MaxPending: s.MaxPending, Expiry: s.Expiry,
+		Backoff: slices.Clone(s.Backoff), MaxDeliveries: s.MaxDeliveries, MaxPending: s.MaxPending, Expiry: s.Expiry, Receipts: s.Receipts,
 	}
 }

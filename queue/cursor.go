@@ -166,6 +166,7 @@ func (q *Queue) saveLocked(done func(error)) error {
 		q.cleanLocked()
 	}
 	q.saved = time.Now()
+	q.storeReceiptsLocked()
 	b := q.broker
 	r := &request{subject: cursorSubject(q.topic, q.name), data: q.appendCursorLocked(nil)}
 	r.done = func(r *request) {
@@ -219,6 +220,20 @@ func (q *Queue) store(ctx context.Context) error {
 	err := q.saveLocked(func(err error) { done <- err })
 	q.mu.Unlock()
 	if err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// stored returns when everything that was queued for the log before is durable.
+func (b *Broker) stored(ctx context.Context) error {
+	done := make(chan error, 1)
+	if err := b.committer.push(&request{known: 1, done: func(r *request) { done <- r.err }}); err != nil {
 		return err
 	}
 	select {

@@ -41,7 +41,10 @@ func (q *Queue) sendDead(e *Event, reason string, attempts int) {
 			failed(err)
 			return
 		}
-		q.change(func() { q.ackLocked(seq) })
+		q.change(func() {
+			q.noteLocked(deadLettered, seq, nil, attempts, reason)
+			q.ackLocked(seq)
+		})
 	})
 	if err := b.committer.push(&p.request); err != nil {
 		failed(err)

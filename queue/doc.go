@@ -34,6 +34,9 @@
 // the queue's name. The count is exact but for a crash, which takes back the deliveries of the last second; an event that
 // causes the crash is found out all the same.
 //
+// What became of an event in a queue is known as long as the event is kept: [Queue.ReceiptsOf]. When, and by whom, is for queues
+// that keep receipts.
+//
 // Where events are lost, because retention took them or the operator accepted the loss of a part of the store, readers are
 // told the range as a [Gap]. It says that events may be missing: after the index was rebuilt nobody can tell any more which
 // topics an old range of the log belonged to, and every reader behind it is told. An event that has expired, and one that a

@@ -173,7 +173,7 @@ func (b *Broker) storedQueues(ctx context.Context) iter.Seq2[storedQueue, error]
 			yield(storedQueue{}, ErrClosed)
 			return
 		}
-		err := b.eachMessage(ctx, b.cursors, []string{cursorPrefix + ">"}, 1, func(m jetstream.Msg, _ uint64) bool {
+		err := b.eachMessage(ctx, b.cursors, from(1, cursorPrefix+">"), func(m jetstream.Msg, _ uint64) bool {
 			if len(m.Data()) == 0 { // a deleted queue
 				return true
 			}
@@ -193,11 +193,14 @@ func (b *Broker) storedQueues(ctx context.Context) iter.Seq2[storedQueue, error]
 	}
 }
 
-// eachMessage reads a stream as it was when the call began, from a sequence on, until f returns false.
-func (b *Broker) eachMessage(ctx context.Context, stream jetstream.Stream, subjects []string, from uint64, f func(jetstream.Msg, uint64) bool) error {
-	consumer, err := stream.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-		FilterSubjects: subjects, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: from,
-	})
+// from reads a stream's messages on some subjects from a sequence on.
+func from(seq uint64, subjects ...string) jetstream.OrderedConsumerConfig {
+	return jetstream.OrderedConsumerConfig{FilterSubjects: subjects, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: seq}
+}
+
+// eachMessage reads a part of a stream as it was when the call began, until f returns false.
+func (b *Broker) eachMessage(ctx context.Context, stream jetstream.Stream, part jetstream.OrderedConsumerConfig, f func(jetstream.Msg, uint64) bool) error {
+	consumer, err := stream.OrderedConsumer(ctx, part)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

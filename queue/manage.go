@@ -29,7 +29,7 @@ func (q *Queue) pause(ctx context.Context, paused bool) error {
 func (q *Queue) Purge(ctx context.Context) error {
 	upto := q.broker.durable.load()
 	q.change(func() { q.purged = upto })
-	q.ackThrough(upto)
+	q.ackThrough(upto, nil)
 	if err := q.store(ctx); err != nil {
 		return fmt.Errorf("purge queue %q of %q: %w", q.name, q.topic, err)
 	}
@@ -84,7 +84,7 @@ func (q *Queue) redrive(ctx context.Context, most int) (n int, err error) {
 	if err := errors.Join(failed...); err != nil {
 		return 0, err
 	}
-	dead.ackThrough(p.Events[len(p.Events)-1].Offset.Seq)
+	dead.ackThrough(p.Events[len(p.Events)-1].Offset.Seq, nil)
 	return n, dead.store(ctx)
 }
 

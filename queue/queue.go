@@ -51,6 +51,8 @@ type Queue struct {
 	turn      int // which of them was served last
 	dirty     bool
 	saved     time.Time // when the cursor was stored last
+	receipts  []byte    // to be stored
+	noted     int       // their number
 }
 
 type queueKey struct{ topic, name string }
@@ -280,7 +282,7 @@ func (q *Queue) Seen(ctx context.Context, o Offset) error {
 		return fmt.Errorf("acknowledge what was seen of %q: %w", q.topic, err)
 	}
 	if ok && q.covers(topic) {
-		q.ackThrough(seq)
+		q.ackThrough(seq, nil)
 	}
 	return nil
 }

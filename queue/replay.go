@@ -236,6 +236,7 @@ func (q *Queue) tellLocked(r *reader, g Gap) {
 // or a later one with its key took its place.
 func (q *Queue) lose(r *reader, seq uint64, missed bool) {
 	q.change(func() {
+		q.noteLocked(expired, seq, nil, 0, "")
 		q.ackLocked(seq)
 		if missed {
 			q.tellLocked(r, q.gap(seq-1, seq))

@@ -28,7 +28,10 @@ func (d Delivery) Ack() error {
 		c.AckThrough(d.Offset)
 		return nil
 	default:
-		return c.settle(d.Offset.Seq, d.Attempt, func() { c.queue.ackLocked(d.Offset.Seq) })
+		return c.settle(d.Offset.Seq, d.Attempt, func() {
+			c.queue.noteLocked(acked, d.Offset.Seq, c, d.Attempt, "")
+			c.queue.ackLocked(d.Offset.Seq)
+		})
 	}
 }
 
@@ -116,7 +119,7 @@ func (c *Consumer) AckThrough(o Offset) {
 		return
 	}
 	if q.shared == nil {
-		q.ackThrough(seq)
+		q.ackThrough(seq, c)
 		return
 	}
 	q.change(func() {
@@ -126,6 +129,7 @@ func (c *Consumer) AckThrough(o Offset) {
 		}
 		for seq, l := range c.inflight {
 			if l.order <= upto.order {
+				q.noteLocked(acked, seq, c, l.attempt, "")
 				q.ackLocked(seq)
 				delete(c.inflight, seq)
 			}
@@ -133,8 +137,12 @@ func (c *Consumer) AckThrough(o Offset) {
 	})
 }
 
-func (q *Queue) ackThrough(seq uint64) {
+// ackThrough acknowledges everything up to an event; c is who does, or nil.
+func (q *Queue) ackThrough(seq uint64, c *Consumer) {
 	q.change(func() {
+		if seq > q.window.floor() {
+			q.noteLocked(ackedThrough, seq, c, 0, "")
+		}
 		q.dropThroughLocked(seq)
 		if q.window.settleThrough(seq) || len(q.gaps) > 0 {
 			q.gaps = nil

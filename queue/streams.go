@@ -61,6 +61,15 @@ func (b *Broker) openStreams(ctx context.Context, api, tail *nats.Conn) error {
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", cursorStream, err)
 	}
+	b.kept, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name: receiptStream, Subjects: []string{receiptPrefix + ">"}, Storage: jetstream.FileStorage,
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
+		MaxAge: c.ReceiptAge, MaxMsgs: -1, MaxBytes: c.ReceiptBytes, MaxMsgsPerSubject: -1,
+		Replicas: b.engine.Replicas(), AllowDirect: true,
+	})
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", receiptStream, err)
+	}
 	js, err = jetstream.New(tail)
 	if err != nil {
 		return err

@@ -199,7 +199,7 @@ func (b *Broker) noteFront(ctx context.Context) error {
 func (b *Broker) readNotes(ctx context.Context) error {
 	noted := b.index.Noted()
 	var failed error
-	err := b.eachMessage(ctx, b.cursors, []string{declaredPrefix + ">", trimmedPrefix + ">"}, noted+1, func(m jetstream.Msg, at uint64) bool {
+	err := b.eachMessage(ctx, b.cursors, from(noted+1, declaredPrefix+">", trimmedPrefix+">"), func(m jetstream.Msg, at uint64) bool {
 		failed = b.readNote(m, at)
 		noted = max(noted, at)
 		return failed == nil
