@@ -15,10 +15,9 @@ import (
 
 // Codes of the errors that operations answer, besides those of packages holdpost and queue.
 const (
-	CodeInvalidRoom  = "invalid_room"
-	CodeForbidden    = "forbidden"     // it is somebody else's
-	CodeTooMany      = "too_many"      // a limit on one socket is reached
-	CodeNotSupported = "not_supported" // an option that this version does not serve
+	CodeInvalidRoom = "invalid_room"
+	CodeForbidden   = "forbidden" // it is somebody else's
+	CodeTooMany     = "too_many"  // a limit on one socket is reached
 )
 
 // coded gives an error of a lower package the code under which its client sees it.
@@ -235,26 +234,40 @@ func (d *Delivery) unsubscribe(ctx context.Context, s *holdpost.Socket, args hol
 	return []any{o}, nil
 }
 
-// publish: topic or {topic, id, key, ttl, room}, event, args… → {topic, offset, id, duplicate}. The event goes to the others in the room
+// publish: topic or {topic, id, key, ttl, delay, at, expectLast, room}, event, args… → {topic, offset, id, duplicate}. The event goes to the others in the room
 // too, live, once it is stored.
 func (d *Delivery) publish(ctx context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
 	var o struct {
-		Topic string          `json:"topic"`
-		ID    string          `json:"id"`
-		Key   string          `json:"key"`
-		Room  string          `json:"room"`
-		TTL   string          `json:"ttl"`
-		Delay json.RawMessage `json:"delay"`
+		Topic string    `json:"topic"`
+		ID    string    `json:"id"`
+		Key   string    `json:"key"`
+		Room  string    `json:"room"`
+		TTL   string    `json:"ttl"`
+		Delay string    `json:"delay"`
+		At    time.Time `json:"at"`
+		Last  *string   `json:"expectLast"`
 	}
 	if err := topicArg(args, &o.Topic, &o); err != nil {
 		return nil, err
 	}
-	if o.Delay != nil {
-		return nil, &holdpost.Error{Code: CodeNotSupported, Message: "option delay is not served by this version"}
-	}
 	ttl, err := durationOption("ttl", o.TTL)
 	if err != nil {
 		return nil, err
+	}
+	delay, err := durationOption("delay", o.Delay)
+	if err != nil {
+		return nil, err
+	}
+	if o.Room != "" && (delay > 0 || !o.At.IsZero()) {
+		return nil, invalidArgument("room: an event that is published later can't be emitted now")
+	}
+	var last *queue.Offset
+	if o.Last != nil {
+		offset, err := queue.ParseOffset(*o.Last)
+		if err != nil {
+			return nil, fmt.Errorf("expectLast: %w", err)
+		}
+		last = &offset
 	}
 	if err := d.config.Permit(ctx, s, permitPublish, o.Topic); err != nil {
 		return nil, err
@@ -281,7 +294,7 @@ func (d *Delivery) publish(ctx context.Context, s *holdpost.Socket, args holdpos
 		return nil, err
 	}
 	p, err := d.config.Broker.Publish(ctx, queue.Message{
-		Topic: o.Topic, ID: o.ID, Key: o.Key, TTL: ttl, Event: event, Args: array, Attachments: rest.Attachments(),
+		Topic: o.Topic, ID: o.ID, Key: o.Key, TTL: ttl, Delay: delay, At: o.At, ExpectLast: last, Event: event, Args: array, Attachments: rest.Attachments(),
 	})
 	if err != nil {
 		return nil, err

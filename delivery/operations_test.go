@@ -65,6 +65,10 @@ func TestBadOperations(t *testing.T) {
 		{"invalid_id", "publish", []any{map[string]any{"topic": "t", "id": strings.Repeat("x", 129)}, "e"}},
 		{"invalid_argument", "publish", []any{map[string]any{"topic": "t", "ttl": "soon"}, "e"}},
 		{"invalid_argument", "publish", []any{map[string]any{"topic": "t", "ttl": "-1s"}, "e"}},
+		{"invalid_argument", "publish", []any{map[string]any{"topic": "t", "delay": "later"}, "e"}},
+		{"invalid_argument", "publish", []any{map[string]any{"topic": "t", "at": "noon"}, "e"}},
+		{"invalid_argument", "publish", []any{map[string]any{"topic": "t", "delay": "1h", "room": "r"}, "e"}},
+		{"invalid_offset", "publish", []any{map[string]any{"topic": "t", "expectLast": "x"}, "e"}},
 		{"invalid_offset", "history", []any{map[string]any{"topic": "t", "from": "!"}}},
 		{"invalid_argument", "history", []any{map[string]any{"topic": "t", "limit": "many"}}},
 		{"unknown_event", "dance", nil},
@@ -166,4 +170,33 @@ func TestTTL(t *testing.T) {
 	ann.connect()
 	ann.ok(nil, "subscribe", "t")
 	ann.want("what is still good", "e 1")
+}
+
+// An event for later comes when it is due, also after a restart in between.
+func TestDelay(t *testing.T) {
+	p := newPost(t, false, nil)
+	ann, bob := p.guest("ann"), p.guest("bob")
+	ann.ok(nil, "subscribe", "t")
+	var later struct{ Offset, ID string }
+	bob.ok(&later, "publish", map[string]any{"topic": "t", "delay": "1s"}, "e", 1)
+	if later.Offset != "" || later.ID == "" {
+		t.Errorf("published for later: %+v", later)
+	}
+	bob.publish("t", 0)
+	ann.want("now", "e 0")
+	ann.heartbeat()
+	p.restart()
+	ann.connect()
+	ann.ok(nil, "subscribe", "t")
+	ann.want("later", "e 1")
+}
+
+// Compare and append: who has not seen the last event is refused.
+func TestExpectLast(t *testing.T) {
+	p := newPost(t, false, nil)
+	ann := p.guest("ann")
+	var first struct{ Offset string }
+	ann.ok(&first, "publish", map[string]any{"topic": "t", "expectLast": ""}, "e", 0)
+	ann.refused("wrong_last", "publish", map[string]any{"topic": "t", "expectLast": ""}, "e", 1)
+	ann.ok(nil, "publish", map[string]any{"topic": "t", "expectLast": first.Offset}, "e", 1)
 }
