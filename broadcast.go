@@ -80,7 +80,7 @@ func (b Broadcast) emit(cause *Socket, p *Prepared) {
 		}
 		return
 	case b.ns.srv.config.Recovery == nil:
-		b.send(p)
+		b.send(p, cause == nil || !cause.more.Load())
 		return
 	}
 	var sockets []*Socket
@@ -96,8 +96,8 @@ func (b Broadcast) emit(cause *Socket, p *Prepared) {
 	b.ns.tellEmitted(p, sockets...)
 }
 
-// send emits p without storing it.
-func (b Broadcast) send(p *Prepared) {
+// send emits p without storing it. With flush false it may wait a little, for more that is about to be emitted.
+func (b Broadcast) send(p *Prepared, flush bool) {
 	buf := targetBuffers.Get().(*[]*Socket)
 	targets := b.appendTargets((*buf)[:0])
 	if len(targets) > 0 {
@@ -106,7 +106,7 @@ func (b Broadcast) send(p *Prepared) {
 			if b.volatile {
 				s.sendVolatile(messages...)
 			} else {
-				s.send(true, messages...)
+				s.send(flush, messages...)
 			}
 		}
 		b.ns.tellEmitted(p, targets...)

@@ -1,16 +1,21 @@
 package holdpost_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/holdpost/holdpost"
+	"github.com/holdpost/holdpost/internal/frame"
+	"github.com/holdpost/holdpost/internal/peertest"
 )
 
 // Who gets what: ann is in a and b, ben in b, cat in c, dan nowhere.
@@ -329,4 +334,53 @@ func TestVolatile(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What the events of one read make a room hear goes out in one write for each of its members, and at once.
+func TestBroadcastsOfOneRead(t *testing.T) {
+	bubble(t, holdpost.Config{}, func(t *testing.T, w *world) {
+		w.main.On("all", func(ctx context.Context, s *holdpost.Socket, a holdpost.Args) ([]any, error) {
+			return nil, s.Broadcast().Emit(ctx, "e", a)
+		})
+		var reads atomic.Int64
+		dial := w.Dial
+		w.Dial = func() (net.Conn, error) {
+			conn, err := dial()
+			return &readCounter{conn, &reads}, err
+		}
+		receiver := w.connect(peertest.WebSocket)
+		w.Dial = dial
+		sender := w.connect(peertest.WebSocket)
+		synctest.Wait()
+		before, start := reads.Load(), time.Now()
+		var stream []byte
+		for i := range 20 {
+			stream = frame.AppendMasked(stream, frame.Text, true, [4]byte{}, fmt.Appendf(nil, `42["all",%d]`, i))
+		}
+		sender.Conn().Write(stream)
+		for i := range 20 {
+			receiver.Want("in order", fmt.Sprintf(`42["e",%d]`, i))
+		}
+		synctest.Wait()
+		if n := reads.Load() - before; n != 1 {
+			t.Errorf("%d writes", n)
+		}
+		if d := time.Since(start); d > 0 {
+			t.Errorf("after %v", d)
+		}
+	})
+}
+
+// A readCounter counts how often something came.
+type readCounter struct {
+	net.Conn
+	n *atomic.Int64
+}
+
+func (c *readCounter) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.n.Add(1)
+	}
+	return n, err
 }

@@ -52,11 +52,15 @@ func (h *handling) Run() {
 	s.in.Run(s.handle)
 }
 
-// handle runs the handlers for a batch. Answers to several events leave in one write.
+// handle runs the handlers for a batch. Answers to several events leave in one write, and so does what several broadcasts
+// of the handlers bring to one client.
 func (s *Socket) handle(batch []inbound) {
 	flush := len(batch) == 1
 	for i := range batch {
 		item := &batch[i]
+		if !flush {
+			s.more.Store(i < len(batch)-1)
+		}
 		switch item.kind {
 		case inboundConnect:
 			s.conn.admit(s)

@@ -30,6 +30,7 @@ type Socket struct {
 	inBytes  atomic.Int64
 	inEvents atomic.Int64
 	phase    atomic.Uint32 // written with mu held
+	more     atomic.Bool   // events wait behind the one that is being handled
 
 	position int // in the namespace's list of sockets; guarded by Namespace.mu
 
@@ -89,11 +90,7 @@ func (s *Socket) Context() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ctx == nil {
-		base := context.Background()
-		if s.session != nil {
-			base = context.WithValue(base, socketKey{}, s)
-		}
-		s.ctx, s.cancel = context.WithCancelCause(base)
+		s.ctx, s.cancel = context.WithCancelCause(context.WithValue(context.Background(), socketKey{}, s))
 		if s.ended != nil {
 			s.cancel(s.ended)
 		}

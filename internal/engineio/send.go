@@ -11,7 +11,8 @@ import (
 var errQueueFull = errors.New("queue is full")
 
 // Send queues the messages as one unit, with nothing in between, and reports whether it could: false once the session
-// closes. It never waits. What is not flushed goes out with the next Flush, or by itself within 2 ms.
+// closes. It never waits. What is not flushed goes out with the next Flush, or by itself: within 2 ms, or when there is
+// enough of it.
 //
 // A session that would exceed its bounds is closed with [ReasonSlowPeer]. On an empty queue any unit is accepted.
 func (s *Session) Send(flush bool, messages ...*Message) bool {
@@ -27,7 +28,7 @@ func (s *Session) Send(flush bool, messages ...*Message) bool {
 		return false
 	}
 	s.enqueueLocked(size, messages...)
-	if flush {
+	if flush || s.bytes >= pieceSize || 2*s.packets >= s.server.config.QueuePackets { // else waiting fills the queue by itself
 		s.flushLocked()
 		return true
 	}
