@@ -99,7 +99,7 @@ func spawn(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	p.cmd = exec.Command(bin, args[1:]...)
 	p.cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "TMPDIR", "GORACE", "HOLDPOST_SERVER"} { // and nothing of whoever runs the test
+	for _, name := range []string{"PATH", "TMPDIR", "GORACE", "HOLDPOST_SERVER", "HOLDPOST_JWT_SECRET", "HOLDPOST_API_KEY", "HOLDPOST_TOKEN"} { // and nothing of whoever runs the test
 		p.cmd.Env = append(p.cmd.Env, name+"="+ts.Getenv(name))
 	}
 	stdout, err := os.Create(p.out)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net"
@@ -8,17 +9,28 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/holdpost/holdpost"
+	"github.com/holdpost/holdpost/delivery"
+	"github.com/holdpost/holdpost/internal/auth"
 	"github.com/holdpost/holdpost/queue"
 )
-
-// maxBody bounds a publish: the most that the broker takes as one event, and room for the object around it.
-const maxBody = 1_000_000 + 64<<10
 
 // Config says what the API works on. Broker and Ready are required.
 type Config struct {
 	Broker *queue.Broker
 	// Ready returns nil while requests should be sent here, or why not.
-	Ready func() error
+	Ready func(context.Context) error
+	// Namespace has the sockets, and Post what they are subscribed to. Without them there are neither sockets nor rooms.
+	Namespace *holdpost.Namespace
+	Post      *delivery.Delivery
+	// Identity returns who a socket is. Required with Namespace.
+	Identity func(*holdpost.Socket) string
+	// Authority judges the API keys. While it has none, and without it, whoever reaches the API may do everything.
+	Authority *auth.Authority
+	// Revoked is called when an identity was revoked, to turn out its sockets. nil: nobody is.
+	Revoked func()
+	// More are further handlers, by path: metrics, profiles. Those below "/debug/" need the permission to manage.
+	More map[string]http.Handler
 	// Host is where the listener listens, as it was configured, without the port. Requests may name it, and always
 	// this machine's loopback names. When it is empty or unspecified ("0.0.0.0") they may name any address, but no name.
 	Host string
@@ -27,29 +39,42 @@ type Config struct {
 }
 
 type api struct {
-	broker  *queue.Broker
-	ready   func() error
+	Config
 	host    string
 	anyAddr bool
-	log     *slog.Logger
+	openapi []byte
 }
 
 // Handler returns the API.
 func Handler(c Config) http.Handler {
-	a := &api{broker: c.Broker, ready: c.Ready, host: strings.ToLower(c.Host), log: c.Logger}
-	if a.log == nil {
-		a.log = slog.Default()
+	a := &api{Config: c, host: strings.ToLower(c.Host)}
+	if a.Logger == nil {
+		a.Logger = slog.Default()
 	}
 	if addr, err := netip.ParseAddr(c.Host); c.Host == "" || err == nil && addr.IsUnspecified() {
 		a.anyAddr = true
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/v1/publish", only(http.MethodPost, a.publish))
-	mux.HandleFunc("/v1/topics/{topic}/events", only(http.MethodGet, a.events))
-	mux.HandleFunc("/livez", only(http.MethodGet, func(w http.ResponseWriter, _ *http.Request) {
-		reply(w, map[string]string{"status": "alive"})
-	}))
-	mux.HandleFunc("/readyz", only(http.MethodGet, a.readyz))
+	routes := a.routes()
+	a.openapi = describe(routes)
+	methods := make(map[string][]string)
+	for _, r := range routes {
+		mux.Handle(r.method+" "+r.path, a.keyed(r.needs, r.handle))
+		methods[r.path] = append(methods[r.path], r.method)
+	}
+	for path, allowed := range methods { // whatever has none of the methods
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", strings.Join(allowed, ", "))
+			fail(w, problem{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Detail: "use " + strings.Join(allowed, " or ")})
+		})
+	}
+	for path, h := range c.More {
+		needs := nothing
+		if strings.HasPrefix(path, "/debug/") {
+			needs = toManage
+		}
+		mux.Handle("GET "+path, a.keyed(needs, h.ServeHTTP))
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, problem{Status: http.StatusNotFound, Code: "not_found", Detail: "there is nothing at this path"})
 	})
@@ -89,24 +114,20 @@ func (a *api) known(hostport string) bool {
 	return err == nil && (a.anyAddr || addr.Unmap().IsLoopback())
 }
 
-func (a *api) readyz(w http.ResponseWriter, _ *http.Request) {
-	if err := a.ready(); err != nil {
+func (a *api) livez(w http.ResponseWriter, _ *http.Request) {
+	reply(w, status{"alive"})
+}
+
+func (a *api) readyz(w http.ResponseWriter, r *http.Request) {
+	if err := a.Ready(r.Context()); err != nil {
 		fail(w, problem{Status: http.StatusServiceUnavailable, Code: "not_ready", Detail: err.Error()})
 		return
 	}
-	reply(w, map[string]string{"status": "ready"})
+	reply(w, status{"ready"})
 }
 
-// only answers every other method with 405; HEAD goes where GET does.
-func only(method string, next http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != method && !(method == http.MethodGet && r.Method == http.MethodHead) {
-			w.Header().Set("Allow", method)
-			fail(w, problem{Status: http.StatusMethodNotAllowed, Code: "method_not_allowed", Detail: "use " + method})
-			return
-		}
-		next(w, r)
-	}
+type status struct {
+	Status string `json:"status"`
 }
 
 func reply(w http.ResponseWriter, v any) {

@@ -16,7 +16,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/getkin/kin-openapi/routers"
+
+	"github.com/holdpost/holdpost"
+	"github.com/holdpost/holdpost/delivery"
+	"github.com/holdpost/holdpost/internal/auth"
 	"github.com/holdpost/holdpost/internal/leaktest"
+	"github.com/holdpost/holdpost/internal/peertest"
 	"github.com/holdpost/holdpost/queue"
 	"github.com/holdpost/holdpost/queue/embedded"
 	"github.com/holdpost/holdpost/queue/index"
@@ -30,6 +36,13 @@ type node struct {
 	handler http.Handler
 	broker  *queue.Broker
 	ready   error
+
+	authority   *auth.Authority
+	main        *holdpost.Namespace
+	host        *peertest.Host
+	revoked     int
+	description routers.Router
+	key         string // sent along, unless it is empty
 }
 
 func start(t *testing.T) *node {
@@ -51,8 +64,35 @@ func start(t *testing.T) *node {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { n.broker.Close() })
-	n.handler = Handler(Config{Broker: n.broker, Ready: func() error { return n.ready }, Host: "127.0.0.1", Logger: quiet})
+	n.serve(nil)
 	return n
+}
+
+// serve makes the API anew, with API keys if there are any.
+func (n *node) serve(keys []auth.APIKey) {
+	n.t.Helper()
+	quiet := slog.New(slog.DiscardHandler)
+	var err error
+	if n.authority, err = auth.New(auth.Config{APIKeys: keys}, ""); err != nil {
+		n.t.Fatal(err)
+	}
+	names := holdpost.NewKey[string]("name")
+	identity := func(s *holdpost.Socket) string { name, _ := names.Get(s); return name }
+	srv := holdpost.NewServer(&holdpost.Config{Logger: quiet})
+	n.t.Cleanup(func() { srv.Close() })
+	n.main = srv.Of("/")
+	n.main.Use(func(_ context.Context, s *holdpost.Socket) error { names.Set(s, "ann"); return nil })
+	post := delivery.New(delivery.Config{Broker: n.broker, Identity: identity, Logger: quiet})
+	n.t.Cleanup(post.Close)
+	post.Handle(n.main)
+	n.host = peertest.New(n.t, srv)
+	c := Config{
+		Broker: n.broker, Namespace: n.main, Post: post, Identity: identity, Authority: n.authority, Revoked: func() { n.revoked++ },
+		Ready: func(context.Context) error { return n.ready }, Host: "127.0.0.1", Logger: quiet,
+		More: map[string]http.Handler{"/debug/thing": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { reply(w, status{"here"}) })},
+	}
+	n.handler = Handler(c)
+	n.description = loadDescription(n.t, n.handler)
 }
 
 func (n *node) do(method, target, body string, header ...string) (int, map[string]any) {
@@ -67,9 +107,19 @@ func (n *node) do(method, target, body string, header ...string) (int, map[strin
 			r.Host = header[i+1]
 		}
 	}
+	if n.key != "" {
+		r.Header.Set("Authorization", "Bearer "+n.key)
+	}
 	w := httptest.NewRecorder()
 	n.handler.ServeHTTP(w, r)
+	n.describes(r, w)
 	var out map[string]any
+	if w.Code == http.StatusNoContent {
+		if w.Body.Len() > 0 {
+			n.t.Errorf("%s %s: %q though there is no content", method, target, w.Body)
+		}
+		return w.Code, nil
+	}
 	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil && method != http.MethodHead {
 		n.t.Fatalf("%s %s: %d: %v\n%s", method, target, w.Code, err, w.Body)
 	}
@@ -210,7 +260,7 @@ func TestRefusals(t *testing.T) {
 func TestHosts(t *testing.T) {
 	handlers := map[string]http.Handler{}
 	for _, host := range []string{"127.0.0.1", "", "0.0.0.0", "::", "internal.example"} {
-		handlers[host] = Handler(Config{Ready: func() error { return nil }, Host: host})
+		handlers[host] = Handler(Config{Ready: func(context.Context) error { return nil }, Host: host})
 	}
 	for _, c := range []struct {
 		listen, host string

@@ -1,12 +1,13 @@
-// Package api is the HTTP API of the internal listener: publishing, reading and following topics, and health.
+// Package api is the HTTP API of the internal listener: publishing and emitting, topics, queues, sockets and rooms, health.
 //
-//	POST /v1/publish                      {"topic","event","args":[…],"id"?} → {"topic","offset","id","duplicate"}
-//	GET  /v1/topics/{topic}/events        ?from=first|new|OFFSET|TIME&limit=N → {"events":[…],"next","complete"}
-//	GET  /v1/topics/{topic}/events        ?follow=true → one event a line (NDJSON), until the client goes
-//	GET  /livez, /readyz                  200, or 503 and why
+// Its routes stand in one table, with what each needs, takes and gives; GET /openapi.json is made from that. A name in a path
+// is one segment: a slash in it is written %2F. A queue is known by its name and the parameter topic. An error is a problem
+// document (RFC 9457) with a stable member "code".
 //
-// {topic} is one path segment: a slash in a topic is written %2F. An error is a problem document (RFC 9457) with a
-// stable member "code".
+// # Keys
+//
+// With API keys every request but for health, metrics and the description needs one, "Authorization: Bearer KEY", and what it
+// may do is the verdict of package auth. Without keys whoever reaches the listener may do everything.
 //
 // # Guarantees
 //

@@ -2,24 +2,18 @@ package api
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
+	"github.com/holdpost/holdpost/internal/auth"
 	"github.com/holdpost/holdpost/queue"
-)
-
-const (
-	defaultLimit = 100
-	maxLimit     = 1000
 )
 
 type event struct {
 	Topic       string          `json:"topic"`
 	Offset      string          `json:"offset"`
 	ID          string          `json:"id"`
+	Key         string          `json:"key,omitempty"`
 	Event       string          `json:"event"`
 	Args        json.RawMessage `json:"args"`
 	Attachments [][]byte        `json:"attachments,omitempty"` // base64; what the placeholders in args refer to
@@ -45,15 +39,18 @@ func newEvent(e *queue.Event) event {
 	if len(args) == 0 {
 		args = json.RawMessage("[]")
 	}
-	return event{e.Topic, e.Offset.String(), e.ID, e.Name, args, e.Attachments, e.Time.UTC().Format(time.RFC3339Nano)}
+	return event{e.Topic, e.Offset.String(), e.ID, e.Key, e.Name, args, e.Attachments, e.Time.UTC().Format(time.RFC3339Nano)}
 }
 
 func newGap(g queue.Gap) *gap { return &gap{g.Topic, g.From.String(), g.To.String(), g.Cause} }
 
 func (a *api) events(w http.ResponseWriter, r *http.Request) {
-	q, err := parseQuery(r)
-	if err != nil {
-		fail(w, problem{Status: http.StatusBadRequest, Code: "invalid_request", Detail: err.Error()})
+	q := query{from: string(queue.StartFirst), limit: defaultLimit}
+	if !q.read(w, r, "from", "limit", "follow") {
+		return
+	}
+	topic := r.PathValue("topic")
+	if !a.allow(w, r, auth.Subscribe, topic) {
 		return
 	}
 	from, err := queue.ParseStart(q.from)
@@ -61,16 +58,14 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 		a.refuse(w, r, err)
 		return
 	}
-	topic := r.PathValue("topic")
 	if q.follow {
+		if !q.limited {
+			q.limit = 0
+		}
 		a.follow(w, r, topic, from, q.limit)
 		return
 	}
-	limit := defaultLimit
-	if q.limit > 0 {
-		limit = min(q.limit, maxLimit)
-	}
-	p, err := a.broker.History(r.Context(), topic, from, limit)
+	p, err := a.Broker.History(r.Context(), topic, from, min(q.limit, maxLimit))
 	if err != nil {
 		a.refuse(w, r, err)
 		return
@@ -83,39 +78,4 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 		out.Gap = newGap(*p.Gap)
 	}
 	reply(w, out)
-}
-
-type query struct {
-	from   string
-	limit  int // 0: not given
-	follow bool
-}
-
-func parseQuery(r *http.Request) (query, error) {
-	q := query{from: string(queue.StartFirst)}
-	for name, values := range r.URL.Query() {
-		if len(values) != 1 {
-			return q, fmt.Errorf("parameter %q stands there %d times", name, len(values))
-		}
-		value := values[0]
-		switch name {
-		case "from":
-			q.from = value
-		case "limit":
-			n, err := strconv.ParseInt(value, 10, 64)
-			if err != nil && !errors.Is(err, strconv.ErrRange) || n < 1 {
-				return q, fmt.Errorf("limit %q is not a number above 0", value)
-			}
-			q.limit = int(min(n, 1<<31-1)) // too large is as good as no limit
-		case "follow":
-			follow, err := strconv.ParseBool(value)
-			if err != nil {
-				return q, fmt.Errorf("follow %q is neither true nor false", value)
-			}
-			q.follow = follow
-		default:
-			return q, fmt.Errorf("parameter %q is unknown: there are from, limit and follow", name)
-		}
-	}
-	return q, nil
 }

@@ -64,7 +64,7 @@ func (f *feed) take() []item {
 
 // follow writes events as they come until the client goes, the server drains, or limit events were written; 0 is no limit.
 func (a *api) follow(w http.ResponseWriter, r *http.Request, topic string, from queue.Start, limit int) {
-	q, err := a.broker.Queue(r.Context(), queue.QueueConfig{Topic: topic, From: from, Ephemeral: true})
+	q, err := a.Broker.Queue(r.Context(), queue.QueueConfig{Topic: topic, From: from, Ephemeral: true})
 	if err != nil {
 		a.refuse(w, r, err)
 		return

@@ -2,8 +2,11 @@ package api
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 
+	"github.com/holdpost/holdpost"
+	"github.com/holdpost/holdpost/internal/auth"
 	"github.com/holdpost/holdpost/queue"
 )
 
@@ -27,6 +30,16 @@ func fail(w http.ResponseWriter, p problem) {
 }
 
 var statusOf = map[string]int{
+	"unauthorized":    http.StatusUnauthorized,
+	"revoked":         http.StatusUnauthorized,
+	"token_expired":   http.StatusUnauthorized,
+	"forbidden":       http.StatusForbidden,
+	"not_found":       http.StatusNotFound,
+	"not_in_flight":   http.StatusConflict,
+	"queue_exclusive": http.StatusConflict,
+	"taken_over":      http.StatusConflict,
+	"topic_full":      http.StatusInsufficientStorage,
+	"too_many":        http.StatusTooManyRequests,
 	"too_large":       http.StatusRequestEntityTooLarge,
 	"conflict":        http.StatusConflict,
 	"storage_full":    http.StatusInsufficientStorage,
@@ -38,9 +51,24 @@ var statusOf = map[string]int{
 	"internal":        http.StatusInternalServerError,
 }
 
-// refuse answers with an error of the broker. What it did not foresee goes to the log and not to the caller.
+// codeOf returns the code of an error of a lower package, and the text that a caller may see.
+func codeOf(err error) (code, detail string) {
+	if e, ok := errors.AsType[*auth.Error](err); ok {
+		return e.Code, e.Detail
+	}
+	if errors.Is(err, holdpost.ErrInvalidName) {
+		return "invalid_name", err.Error()
+	}
+	if errors.Is(err, holdpost.ErrTooMany) {
+		return "too_many", err.Error()
+	}
+	return queue.Code(err), err.Error()
+}
+
+// refuse answers with an error of a lower package. What it did not foresee goes to the log and not to the caller.
 func (a *api) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	p := problem{Code: queue.Code(err), Detail: err.Error()}
+	var p problem
+	p.Code, p.Detail = codeOf(err)
 	if p.Status = statusOf[p.Code]; p.Status == 0 {
 		p.Status = http.StatusBadRequest // the others tell what is wrong with the arguments
 	}
@@ -48,8 +76,18 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		p.First = refused.First.Offset.String() // empty but for a conflict
 	}
 	if p.Code == "internal" {
-		a.log.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
-		p.Detail = "the reason is in the server's log"
+		a.Logger.Error("request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+		p.Detail = internalDetail
+	}
+	if p.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
 	fail(w, p)
+}
+
+const internalDetail = "the reason is in the server's log"
+
+// badRequest answers that the request itself makes no sense.
+func badRequest(w http.ResponseWriter, format string, args ...any) {
+	fail(w, problem{Status: http.StatusBadRequest, Code: "invalid_request", Detail: fmt.Sprintf(format, args...)})
 }

@@ -8,9 +8,11 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"time"
 	"unicode/utf8"
 
 	"github.com/holdpost/holdpost/delivery"
+	"github.com/holdpost/holdpost/internal/auth"
 	"github.com/holdpost/holdpost/queue"
 )
 
@@ -21,38 +23,44 @@ type published struct {
 	Duplicate bool   `json:"duplicate"`
 }
 
+// publish takes one message as JSON, or many as NDJSON.
 func (a *api) publish(w http.ResponseWriter, r *http.Request) {
-	// Nothing but JSON: a form of a foreign page can't have this type.
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		fail(w, problem{Status: http.StatusUnsupportedMediaType, Code: "unsupported_type", Detail: "send application/json"})
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err == nil && kind == ndjson {
+		a.publishAll(w, r)
 		return
 	}
-	if r.Header.Get("Content-Encoding") != "" {
-		fail(w, problem{Status: http.StatusUnsupportedMediaType, Code: "unsupported_type", Detail: "send the body without a content encoding"})
+	body, ok := readBody(w, r, "application/json", maxBody)
+	if !ok {
 		return
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if err != nil {
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			fail(w, problem{Status: http.StatusRequestEntityTooLarge, Code: "too_large", Detail: fmt.Sprintf("the body is larger than %d bytes", maxBody)})
-		}
-		return // else the client went away
 	}
 	m, err := decodeMessage(body)
 	if err != nil {
-		fail(w, problem{Status: http.StatusBadRequest, Code: "invalid_request", Detail: err.Error()})
+		badRequest(w, "%v", err)
 		return
 	}
-	if err := delivery.Deliverable(m.Event, m.Args); err != nil {
+	if err := a.mayPublish(r, m); err != nil {
 		a.refuse(w, r, err)
 		return
 	}
-	p, err := a.broker.Publish(r.Context(), m)
+	p, err := a.Broker.Publish(r.Context(), m)
 	if err != nil {
 		a.refuse(w, r, err)
 		return
 	}
-	reply(w, published{p.Topic, p.Offset.String(), p.ID, p.Duplicate})
+	reply(w, newPublished(p))
+}
+
+func newPublished(p queue.Published) published {
+	return published{p.Topic, p.Offset.String(), p.ID, p.Duplicate}
+}
+
+// mayPublish looks at what must be right before an event is stored.
+func (a *api) mayPublish(r *http.Request, m queue.Message) error {
+	if err := a.verdict(r, auth.Publish, m.Topic); err != nil {
+		return err
+	}
+	return delivery.Deliverable(m.Event, m.Args)
 }
 
 // decodeMessage reads a publish strictly: a member twice, or one that nobody knows, is more likely a mistake than meant.
@@ -114,6 +122,18 @@ func decodeMember(d *json.Decoder, name string, m *queue.Message) error {
 		return text(&m.Event)
 	case "id":
 		return text(&m.ID)
+	case "key":
+		return text(&m.Key)
+	case "ttl":
+		var ttl string
+		if err := text(&ttl); err != nil {
+			return err
+		}
+		var err error
+		if m.TTL, err = time.ParseDuration(ttl); err != nil || m.TTL <= 0 {
+			return fmt.Errorf("member %q is not a duration as in 30s", name)
+		}
+		return nil
 	case "args":
 		var raw json.RawMessage
 		if err := d.Decode(&raw); err != nil {
@@ -125,5 +145,5 @@ func decodeMember(d *json.Decoder, name string, m *queue.Message) error {
 		m.Args = raw
 		return nil
 	}
-	return fmt.Errorf("member %q is unknown: there are topic, event, args and id", name)
+	return fmt.Errorf("member %q is unknown: there are topic, event, args, id, key and ttl", name)
 }

@@ -19,6 +19,7 @@ const (
 	exitData        = 65
 	exitUnavailable = 69
 	exitTaken       = 75
+	exitRefused     = 77
 	exitConfig      = 78
 )
 
@@ -85,7 +86,7 @@ connect to it unmodified; an event that one of them misses is held until it is b
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newServe(), newPublish(), newTail(), newToken(), newConfig(), newVersion())
+	root.AddCommand(newServe(), newPublish(), newTail(), newEmit(), newListen(), newTopic(), newQueue(), newSocket(), newRoom(), newIdentity(), newToken(), newConfig(), newVersion())
 	return root
 }
 

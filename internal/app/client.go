@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -24,6 +25,8 @@ const (
 	answerPatience = 30 * time.Second
 	// maxAnswer bounds an answer: a page of events ends after about 4 MiB, and base64 makes attachments a third longer.
 	maxAnswer = 16 << 20
+	// maxPull is how long the server may be asked to wait for an event.
+	maxPull = 30 * time.Second
 )
 
 // client talks to the API of a running server.
@@ -102,12 +105,15 @@ func (c *client) do(ctx context.Context, method, path string, body []byte, want 
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
 	}
+	if key := os.Getenv(apiKeyVariable); key != "" {
+		r.Header.Set("Authorization", "Bearer "+key)
+	}
 	response, err := c.http.Do(r)
 	if err != nil {
 		return nil, c.explain(ctx, err)
 	}
 	kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
-	if response.StatusCode == http.StatusOK && kind == want {
+	if response.StatusCode == http.StatusOK && kind == want || response.StatusCode == http.StatusNoContent && want == "" {
 		return response.Body, nil
 	}
 	defer response.Body.Close()
@@ -118,6 +124,35 @@ func (c *client) do(ctx context.Context, method, path string, body []byte, want 
 		}
 	}
 	return nil, &strangerError{c.base, "it says " + response.Status}
+}
+
+// call sends a request with in as its body, if it is not nil, and decodes the answer into out, if that is not nil.
+func (c *client) call(ctx context.Context, method, path string, in, out any) error {
+	var body []byte
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, answerPatience+maxPull, fmt.Errorf("no answer from %s", c.base))
+	defer cancel()
+	want := "application/json"
+	if out == nil {
+		want = ""
+	}
+	answer, err := c.do(ctx, method, path, body, want)
+	if err != nil {
+		return err
+	}
+	defer answer.Close()
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(io.LimitReader(answer, maxAnswer)).Decode(out); err != nil {
+		return c.explain(ctx, err)
+	}
+	return nil
 }
 
 // explain tells an address without a server from one whose server went away in the middle.
@@ -145,6 +180,11 @@ func explained(doing string, err error) *exitError {
 			e.code = exitUsage
 		case http.StatusServiceUnavailable:
 			e.code = exitUnavailable
+		case http.StatusUnauthorized:
+			e.code = exitRefused
+			e.hint = "set " + apiKeyVariable + " to a key that the server knows: holdpost token new --api makes one"
+		case http.StatusForbidden:
+			e.code = exitRefused
 		}
 	}
 	if _, ok := errors.AsType[*absentError](err); ok {

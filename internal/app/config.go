@@ -77,7 +77,7 @@ func fromEnvironment(flags *pflag.FlagSet, environ []string) error {
 	for _, flag := range env {
 		known = append(known, variable(flag))
 	}
-	known = append(append(known, config.Variables()...), jwtSecretVariable, apiKeyVariable)
+	known = append(append(known, config.Variables()...), jwtSecretVariable, apiKeyVariable, tokenVariable)
 	for _, entry := range environ {
 		name, value, _ := strings.Cut(entry, "=")
 		if !strings.HasPrefix(name, envPrefix) {

@@ -9,6 +9,7 @@
 //	65  the store has lost acknowledged events, and nobody said that this is accepted
 //	69  there is no server to talk to
 //	75  something that the server needs is taken: its data directory or its port
+//	77  the server wants an API key, or one with more permissions
 //	78  the configuration is wrong or incomplete
 //
 // The first SIGINT or SIGTERM ends a command in good order: a server drains. The second ends the process at once, which

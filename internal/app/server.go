@@ -23,6 +23,7 @@ import (
 	"github.com/holdpost/holdpost/internal/config"
 	"github.com/holdpost/holdpost/internal/console"
 	"github.com/holdpost/holdpost/internal/gate"
+	"github.com/holdpost/holdpost/internal/metrics"
 	"github.com/holdpost/holdpost/queue"
 	"github.com/holdpost/holdpost/queue/embedded"
 	"github.com/holdpost/holdpost/queue/local"
@@ -56,6 +57,8 @@ type server struct {
 	admission *gate.Admission
 	tls       *certificate // nil without
 	post      *delivery.Delivery
+	probe     *probe
+	metrics   *metrics.Metrics
 	store     *local.Store
 	sockets   *holdpost.Server
 	public    net.Listener
@@ -108,6 +111,7 @@ func (s *server) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	s.probe = &probe{broker: s.store.Broker}
 	s.startSockets(journal)
 	return nil
 }
@@ -116,17 +120,23 @@ func (s *server) start(ctx context.Context) (err error) {
 func (s *server) startSockets(journal *delivery.Journal) {
 	c := s.config
 	proxies, _ := config.Networks(c.Proxies) // which were checked
+	s.metrics = metrics.New(metrics.Sources{
+		Sockets: func() int { return s.sockets.Of("/").Len() }, Connections: func() int { return s.sockets.Connections() },
+		Queued: s.queued, Healthy: func() bool { return s.store.Ready() == nil },
+	})
 	s.gate = gate.New(gate.Config{
 		Authority: s.authority, Dev: c.Dev, Limits: gateLimits(c), Proxies: proxies, Logger: s.log,
+		Refused: s.metrics.Refused.WithLabelValues("gate").Inc,
 		Enforce: func(ctx context.Context, to *holdpost.Socket) error { return s.post.Enforce(ctx, to) },
 	})
-	s.admission = gate.NewAdmission(c.Limits.HandshakesPerSecond, c.Limits.HandshakesBurst, nil)
+	s.admission = gate.NewAdmission(c.Limits.HandshakesPerSecond, c.Limits.HandshakesBurst, s.metrics.Refused.WithLabelValues("admission").Inc)
 	origins := c.Origins
 	if c.Dev {
 		origins = append(devOrigins(s.public.Addr()), origins...)
 	}
 	s.sockets = holdpost.NewServer(&holdpost.Config{
 		Origins: origins, Logger: s.log,
+		OnRefused:      func(*http.Request, *holdpost.RequestError) { s.metrics.Refused.WithLabelValues("request").Inc() },
 		Recovery:       &holdpost.Recovery{Journal: journal, Identity: s.gate.RecoveryIdentity},
 		ClientFiles:    console.ClientFiles(),
 		MaxConnections: maxConnections(c),
@@ -135,6 +145,7 @@ func (s *server) startSockets(journal *delivery.Journal) {
 		MaxRooms:       c.Limits.Rooms,
 	})
 	main := s.sockets.Of("/")
+	s.metrics.Watch(main)
 	s.gate.Guard(main)
 	s.post = delivery.New(delivery.Config{
 		Broker: s.store.Broker, Identity: s.gate.Identity, Permit: s.gate.Permit, Inbox: true,
@@ -148,7 +159,7 @@ func (s *server) startStore(ctx context.Context) (err error) {
 	c := s.config
 	s.store, err = local.Open(ctx, local.Config{
 		Engine: embedded.Config{Dir: c.DataDir, Logger: s.log, AcceptLoss: s.acceptLoss, Reserve: c.Store.Reserve},
-		Broker: queue.Config{MaxAge: c.Store.MaxAge, MaxBytes: c.Store.MaxBytes},
+		Broker: queue.Config{MaxAge: c.Store.MaxAge, MaxBytes: c.Store.MaxBytes, Topics: []queue.TopicConfig{probeTopic}},
 	})
 	if err == nil {
 		s.closers = append(s.closers, closer{"store", s.store.Close})
@@ -280,7 +291,7 @@ func (s *server) publicActor() (execute func() error, interrupt func(error)) {
 
 func (s *server) internalActor() (execute func() error, interrupt func(error)) {
 	host, _, _ := net.SplitHostPort(s.internal.Addr().String())
-	h := newHTTP(api.Handler(api.Config{Broker: s.store.Broker, Ready: s.ready, Host: host, Logger: s.log}), s.log)
+	h := newHTTP(api.Handler(s.apiConfig(host)), s.log)
 	following, end := context.WithCancel(context.Background()) // whoever follows a topic is asked to go
 	h.BaseContext = func(net.Listener) context.Context { return following }
 	return func() error { return serve(h, s.internal) }, func(error) {
@@ -288,6 +299,21 @@ func (s *server) internalActor() (execute func() error, interrupt func(error)) {
 		defer cancel()
 		end()
 		s.stop(ctx, "internal", h)
+	}
+}
+
+func (s *server) apiConfig(host string) api.Config {
+	main := s.sockets.Of("/")
+	return api.Config{
+		Broker: s.store.Broker, Namespace: main, Post: s.post, Identity: s.gate.Identity,
+		Authority: s.authority, Revoked: func() { s.gate.Enforce(context.Background(), main) },
+		Ready: func(ctx context.Context) error {
+			if err := s.ready(); err != nil {
+				return err
+			}
+			return s.probe.run(ctx)
+		},
+		More: s.operations(), Host: host, Logger: s.log,
 	}
 }
 

@@ -26,6 +26,8 @@ type Config struct {
 	Proxies []netip.Prefix
 	// Enforce is called when the permissions of a socket have changed, to end what it may not do any more. nil: nobody is.
 	Enforce func(context.Context, *holdpost.Socket) error
+	// Refused is called for each socket that is not let in. nil: nobody is.
+	Refused func()
 	// Logger takes who was refused, at level debug. Default [slog.Default].
 	Logger *slog.Logger
 }
@@ -98,6 +100,9 @@ func (g *Gate) refuse(s *holdpost.Socket, err error) error {
 	if !ok {
 		g.config.Logger.Error("client not let in", "socket", s.ID(), "err", err)
 		refused = &auth.Error{Code: holdpost.CodeInternal, Detail: "the reason is in the server's log"}
+	}
+	if g.config.Refused != nil {
+		g.config.Refused()
 	}
 	g.config.Logger.Debug("client refused", "address", s.Handshake().Address, "code", refused.Code, "err", refused.Detail)
 	return &holdpost.ConnectError{Message: refused.Detail, Data: map[string]string{"code": refused.Code}}

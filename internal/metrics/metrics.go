@@ -1,0 +1,164 @@
+// Package metrics counts what the server does, for Prometheus. No label has values that a client can choose: operations, codes
+// and reasons are from lists of ours, and what is not on them is "other".
+package metrics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/holdpost/holdpost"
+	"github.com/holdpost/holdpost/queue"
+)
+
+// Sources are asked when somebody reads the metrics.
+type Sources struct {
+	Connections func() int
+	Sockets     func() int
+	Queued      func() int // bytes
+	Healthy     func() bool
+}
+
+// Metrics are the counters. Make them with [New]. All methods may be called from any goroutine.
+type Metrics struct {
+	// Refused counts by what: "admission", "request", "gate".
+	Refused *prometheus.CounterVec
+
+	registry    *prometheus.Registry
+	connects    *prometheus.CounterVec
+	disconnects *prometheus.CounterVec
+	operations  *prometheus.CounterVec
+	seconds     *prometheus.HistogramVec
+}
+
+// operations are the names that the label operation has, besides "other".
+var operations = []string{"join", "leave", "send", "subscribe", "unsubscribe", "publish", "history", "presence", "refresh"}
+
+// reasons are the values of the label reason.
+var reasons = []holdpost.Reason{
+	holdpost.ReasonTransportError, holdpost.ReasonTransportClose, holdpost.ReasonForcedClose, holdpost.ReasonPingTimeout, holdpost.ReasonParseError,
+	holdpost.ReasonServerShutdown, holdpost.ReasonForcedServer, holdpost.ReasonClientDisconnect, holdpost.ReasonServerDisconnect,
+	holdpost.ReasonSlowPeer, holdpost.ReasonOverrun, holdpost.ReasonPanic, holdpost.ReasonReplaced,
+}
+
+// definition is a metric as the page lists it.
+type definition struct{ name, kind, labels, help string }
+
+var (
+	connections      = definition{"holdpost_connections", "gauge", "", "Connections that are open."}
+	sockets          = definition{"holdpost_sockets", "gauge", "", "Sockets that are connected."}
+	queued           = definition{"holdpost_queued_bytes", "gauge", "", "Bytes that clients have not taken yet."}
+	healthy          = definition{"holdpost_store_healthy", "gauge", "", "1 while events can be stored and handed out, else 0."}
+	connects         = definition{"holdpost_connects_total", "counter", "recovered", "Sockets that were let in; recovered is true for those that came back and got what they missed."}
+	disconnects      = definition{"holdpost_disconnects_total", "counter", "reason", "Sockets that were disconnected."}
+	refused          = definition{"holdpost_refused_total", "counter", "by", "Connections that were not let in: by admission (too many at once), request (malformed, or of a foreign origin), gate (no valid token, too many)."}
+	operationsTotal  = definition{"holdpost_operations_total", "counter", "operation code", "Operations that clients called; code is ok or a code of errors.md."}
+	operationSeconds = definition{"holdpost_operation_seconds", "histogram", "operation", "How long operations took, until they were answered."}
+
+	definitions = []definition{connections, sockets, queued, healthy, connects, disconnects, refused, operationsTotal, operationSeconds}
+)
+
+func (d definition) counter() *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: d.name, Help: d.help}, strings.Fields(d.labels))
+}
+
+func (d definition) gauge(f func() float64) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: d.name, Help: d.help}, f)
+}
+
+// New returns metrics with nothing counted.
+func New(s Sources) *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(), Refused: refused.counter(), connects: connects.counter(), disconnects: disconnects.counter(), operations: operationsTotal.counter(),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: operationSeconds.name, Help: operationSeconds.help, Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14), // to 4 s
+		}, []string{operationSeconds.labels}),
+	}
+	whole := func(f func() int) func() float64 { return func() float64 { return float64(f()) } }
+	m.registry.MustRegister(
+		m.Refused, m.connects, m.disconnects, m.operations, m.seconds,
+		connections.gauge(whole(s.Connections)), sockets.gauge(whole(s.Sockets)), queued.gauge(whole(s.Queued)),
+		healthy.gauge(func() float64 {
+			if s.Healthy() {
+				return 1
+			}
+			return 0
+		}),
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	for _, by := range []string{"admission", "request", "gate"} { // there from the start, so that a first one is seen as an increase
+		m.Refused.WithLabelValues(by)
+	}
+	return m
+}
+
+// Handler returns the page that Prometheus reads.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+}
+
+// Watch counts what happens in a namespace. Call it before other wrappers are added: what they refuse is counted then.
+func (m *Metrics) Watch(ns *holdpost.Namespace) {
+	ns.OnConnection(func(_ context.Context, s *holdpost.Socket) error {
+		m.connects.WithLabelValues(fmt.Sprint(s.Recovered())).Inc()
+		return nil
+	})
+	ns.OnDisconnect(func(_ *holdpost.Socket, r holdpost.Reason) {
+		reason := "other"
+		if slices.Contains(reasons, r) {
+			reason = string(r)
+		}
+		m.disconnects.WithLabelValues(reason).Inc()
+	})
+	ns.Wrap(func(ctx context.Context, s *holdpost.Socket, event string, args holdpost.Args, next holdpost.Handler) ([]any, error) {
+		start := time.Now()
+		reply, err := next(ctx, s, args)
+		operation := "other"
+		if slices.Contains(operations, event) {
+			operation = event
+		}
+		m.operations.WithLabelValues(operation, codeOf(err)).Inc()
+		m.seconds.WithLabelValues(operation).Observe(time.Since(start).Seconds())
+		return reply, err
+	})
+}
+
+func codeOf(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	if e, ok := errors.AsType[*holdpost.Error](err); ok {
+		return e.Code
+	}
+	return queue.Code(err)
+}
+
+// Reference returns docs/metrics.md.
+func Reference() string {
+	var b strings.Builder
+	b.WriteString(`# Metrics
+
+This page is made from the code, and compared with it by a test.
+
+` + "`GET /metrics`" + ` on the internal listener, in Prometheus' format. Besides these there are Go's own (` + "`go_*`" + `) and the process's (` + "`process_*`" + `). [operations.md](operations.md) says what to be woken for.
+
+| metric | is | labels | |
+|---|---|---|---|
+`)
+	for _, d := range definitions {
+		labels := ""
+		for _, l := range strings.Fields(d.labels) {
+			labels += "`" + l + "` "
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", d.name, d.kind, strings.TrimSpace(labels), d.help)
+	}
+	return b.String()
+}

@@ -1,0 +1,97 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/holdpost/holdpost"
+	"github.com/holdpost/holdpost/internal/leaktest"
+	"github.com/holdpost/holdpost/internal/peertest"
+)
+
+func TestMain(m *testing.M) { leaktest.Main(m) }
+
+func sample() *Metrics {
+	return New(Sources{func() int { return 1 }, func() int { return 2 }, func() int { return 3 }, func() bool { return true }})
+}
+
+func read(m *Metrics) string {
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	return w.Body.String()
+}
+
+func TestWhatIsCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := sample()
+		srv := holdpost.NewServer(&holdpost.Config{Logger: slog.New(slog.DiscardHandler), PingInterval: -1})
+		defer srv.Close()
+		main := srv.Of("/")
+		m.Watch(main)
+		main.On("join", func(context.Context, *holdpost.Socket, holdpost.Args) ([]any, error) { return nil, nil })
+		main.On("send", func(context.Context, *holdpost.Socket, holdpost.Args) ([]any, error) {
+			return nil, &holdpost.Error{Code: "forbidden"}
+		})
+		main.On("odd", func(context.Context, *holdpost.Socket, holdpost.Args) ([]any, error) { return nil, errors.New("x") })
+		p := peertest.New(t, srv).Connect(peertest.WebSocket)
+		p.Send("40")
+		p.Next()
+		for i, event := range []string{"join", "join", "send", "odd"} {
+			p.Send(fmt.Sprintf("42%d[%q]", i, event))
+			p.Next()
+		}
+		for i := range 100 { // whatever clients call their events
+			p.Send(fmt.Sprintf("421%d[\"event%d\"]", i, i))
+			p.Next()
+		}
+		p.Send("41")
+		synctest.Wait()
+		text := read(m)
+		for _, want := range []string{
+			`holdpost_connections 1`, `holdpost_sockets 2`, `holdpost_queued_bytes 3`, `holdpost_store_healthy 1`,
+			`holdpost_connects_total{recovered="false"} 1`, `holdpost_disconnects_total{reason="client namespace disconnect"} 1`,
+			`holdpost_refused_total{by="gate"} 0`,
+			`holdpost_operations_total{code="ok",operation="join"} 2`, `holdpost_operations_total{code="forbidden",operation="send"} 1`,
+			`holdpost_operations_total{code="internal",operation="other"} 1`, `holdpost_operations_total{code="unknown_event",operation="other"} 100`,
+			`holdpost_operation_seconds_count{operation="join"} 2`,
+		} {
+			if !strings.Contains(text, "\n"+want+"\n") {
+				t.Errorf("no line %s in\n%s", want, text)
+			}
+		}
+	})
+}
+
+// The page lists what there is, and all of it.
+func TestReferencePage(t *testing.T) {
+	b, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil || string(b) != Reference() {
+		t.Errorf("docs/metrics.md is not what the code says (%v); it should be\n%s", err, Reference())
+	}
+	m := sample()
+	m.connects.WithLabelValues("true")
+	m.disconnects.WithLabelValues("x")
+	m.operations.WithLabelValues("x", "x")
+	m.seconds.WithLabelValues("x")
+	there := make(map[string]string)
+	for _, l := range regexp.MustCompile(`(?m)^# TYPE (holdpost_\w+) (\w+)$`).FindAllStringSubmatch(read(m), -1) {
+		there[l[1]] = l[2]
+	}
+	for _, d := range definitions {
+		if there[d.name] != d.kind {
+			t.Errorf("%s is a %q, and described as a %s", d.name, there[d.name], d.kind)
+		}
+		delete(there, d.name)
+	}
+	if len(there) > 0 {
+		t.Errorf("not described: %v", there)
+	}
+}
