@@ -216,6 +216,8 @@ func TestRefusals(t *testing.T) {
 		{publish(`{"topic":"t","event":"e","args":["` + strings.Repeat("x", maxBody) + `"]}`), 413, "too_large", "body"},
 		{publish(`{"topic":"t","event":"e","args":{}}`), 400, "invalid_request", `"args" is not an array`},
 		{publish(`{"topic":"t","event":"e","args":null}`), 400, "invalid_request", `"args" is not an array`},
+		{publish(`{"topic":"t","event":"e","ttl":"soon"}`), 400, "invalid_request", `"ttl" is not a duration`},
+		{publish(`{"topic":"t","event":"e","delay":"-1s"}`), 400, "invalid_request", `"delay" is not a duration`},
 		{publish(`{"topic":"t","event":7}`), 400, "invalid_request", `"event" is not a string`},
 		{publish(`{"topic":"t","topic":"u","event":"e"}`), 400, "invalid_request", `"topic" stands there twice`},
 		{publish(`{"topic":"t","event":"e","Args":[]}`), 400, "invalid_request", `"Args" is unknown`},

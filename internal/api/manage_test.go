@@ -79,6 +79,7 @@ func TestTopicsAndQueues(t *testing.T) {
 	for _, topic := range []string{"orders", "payments", "visits"} {
 		n.want(200, "", "POST", "/v1/publish", fmt.Sprintf(`{"topic":%q,"event":"e","args":[1],"key":"k","ttl":"1h"}`, topic))
 	}
+	n.want(200, `"offset":""`, "POST", "/v1/publish", `{"topic":"later","event":"e","delay":"1h"}`)
 	n.want(200, `{"complete":false,"topics":["orders","payments"]}`, "GET", "/v1/topics?limit=2", "")
 	n.want(200, `{"complete":true,"topics":["visits"]}`, "GET", "/v1/topics?limit=2&after=payments", "")
 	n.want(200, `"events":1`, "GET", "/v1/topics/orders", "")
@@ -105,7 +106,7 @@ func TestTopicsAndQueues(t *testing.T) {
 
 func TestWorkOverHTTP(t *testing.T) {
 	n := start(t)
-	n.want(200, "", "PUT", "/v1/queues/packers?topic=jobs", `{"backoff":["0s"],"maxDeliveries":2}`)
+	n.want(200, "", "PUT", "/v1/queues/packers?topic=jobs", `{"backoff":["0s"],"maxDeliveries":2,"receipts":true}`)
 	for i := range 4 {
 		n.want(200, "", "POST", "/v1/publish", fmt.Sprintf(`{"topic":"jobs","event":"pack","args":[%d]}`, i))
 	}
@@ -140,6 +141,16 @@ func TestWorkOverHTTP(t *testing.T) {
 	n.want(200, `"dead":`, "GET", "/v1/queues/packers?topic=jobs", "")
 	n.want(200, `too heavy`, "GET", "/v1/topics/dead%2Fpackers/events", "")
 	n.want(200, `"events":1`, "POST", "/v1/queues/packers/redrive?topic=jobs", "")
+
+	for n.t.Context().Err() == nil { // receipts are stored within a second
+		_, out := n.do("GET", "/v1/queues/packers/receipts?topic=jobs", "")
+		if b, _ := json.Marshal(out); strings.Contains(string(b), `"what":"acked"`) && strings.Contains(string(b), `"reason":"too heavy"`) {
+			break
+		}
+	}
+	n.want(200, `"complete":false`, "GET", "/v1/queues/packers/receipts?topic=jobs&limit=1", "")
+	n.want(200, `"receipts":[]`, "GET", "/v1/queues/packers/receipts?topic=jobs&since=2120-01-01T00:00:00Z", "")
+	n.want(400, `RFC 3339`, "GET", "/v1/queues/packers/receipts?topic=jobs&since=today", "")
 
 	for _, c := range []struct{ path, body string }{
 		{"pull", `{"most":0}`}, {"pull", `{"most":1001}`}, {"pull", `{"wait":"31s"}`}, {"pull", `{"wait":"-1s"}`},

@@ -16,6 +16,7 @@ type message struct {
 	ID    string          `json:"id,omitempty"`
 	Key   string          `json:"key,omitempty"`
 	TTL   span            `json:"ttl,omitempty"`
+	Delay span            `json:"delay,omitempty"`
 }
 
 func (a *api) describe(w http.ResponseWriter, _ *http.Request) {

@@ -38,6 +38,7 @@ var statusOf = map[string]int{
 	"not_in_flight":   http.StatusConflict,
 	"queue_exclusive": http.StatusConflict,
 	"taken_over":      http.StatusConflict,
+	"wrong_last":      http.StatusConflict,
 	"topic_full":      http.StatusInsufficientStorage,
 	"too_many":        http.StatusTooManyRequests,
 	"too_large":       http.StatusRequestEntityTooLarge,

@@ -115,6 +115,17 @@ func decodeMember(d *json.Decoder, name string, m *queue.Message) error {
 		*into = s
 		return nil
 	}
+	duration := func(into *time.Duration) error {
+		var s string
+		if err := text(&s); err != nil {
+			return err
+		}
+		var err error
+		if *into, err = time.ParseDuration(s); err != nil || *into <= 0 {
+			return fmt.Errorf("member %q is not a duration as in 30s", name)
+		}
+		return nil
+	}
 	switch name {
 	case "topic":
 		return text(&m.Topic)
@@ -125,15 +136,9 @@ func decodeMember(d *json.Decoder, name string, m *queue.Message) error {
 	case "key":
 		return text(&m.Key)
 	case "ttl":
-		var ttl string
-		if err := text(&ttl); err != nil {
-			return err
-		}
-		var err error
-		if m.TTL, err = time.ParseDuration(ttl); err != nil || m.TTL <= 0 {
-			return fmt.Errorf("member %q is not a duration as in 30s", name)
-		}
-		return nil
+		return duration(&m.TTL)
+	case "delay":
+		return duration(&m.Delay)
 	case "args":
 		var raw json.RawMessage
 		if err := d.Decode(&raw); err != nil {
@@ -145,5 +150,5 @@ func decodeMember(d *json.Decoder, name string, m *queue.Message) error {
 		m.Args = raw
 		return nil
 	}
-	return fmt.Errorf("member %q is unknown: there are topic, event, args, id, key and ttl", name)
+	return fmt.Errorf("member %q is unknown: there are topic, event, args, id, key, ttl and delay", name)
 }

@@ -18,6 +18,7 @@ type queueConfig struct {
 	From          string   `json:"from,omitempty"` // where a queue made now begins
 	Personal      bool     `json:"personal,omitempty"`
 	Ordered       bool     `json:"ordered,omitempty"`
+	Receipts      bool     `json:"receipts,omitempty"` // keep what becomes of each event
 	Events        []string `json:"events,omitempty"`
 	AckTimeout    span     `json:"ackTimeout,omitempty"`
 	Backoff       []span   `json:"backoff,omitempty"`
@@ -44,7 +45,7 @@ func newQueueInfo(q queue.QueueInfo) queueInfo {
 		Topic: q.Topic, Queue: q.Name, Offset: q.Cursor.String(), Unread: q.Unread, InFlight: q.InFlight, Waiting: q.Waiting, Dead: q.Dead,
 		Paused: q.Paused, Consumers: q.Consumers,
 		Config: queueConfig{
-			Personal: !q.Shared, Ordered: q.Ordered, Events: q.Events, AckTimeout: span(q.AckTimeout),
+			Personal: !q.Shared, Ordered: q.Ordered, Receipts: q.Receipts, Events: q.Events, AckTimeout: span(q.AckTimeout),
 			MaxDeliveries: q.MaxDeliveries, MaxPending: q.MaxPending, Expiry: span(q.Expiry),
 		},
 	}
@@ -126,7 +127,7 @@ func (a *api) createQueue(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	config := queue.QueueConfig{
-		Topic: q.topic, Name: r.PathValue("queue"), From: from, Shared: !c.Personal, Ordered: c.Ordered, Events: c.Events,
+		Topic: q.topic, Name: r.PathValue("queue"), From: from, Shared: !c.Personal, Ordered: c.Ordered, Receipts: c.Receipts, Events: c.Events,
 		AckTimeout: time.Duration(c.AckTimeout), MaxDeliveries: c.MaxDeliveries, MaxPending: c.MaxPending, Expiry: time.Duration(c.Expiry),
 	}
 	for _, d := range c.Backoff {
