@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"runtime"
 	"slices"
 	"time"
@@ -230,7 +231,7 @@ func (s *Socket) resume(c *claim) (_ *comeback, release func()) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v.pid, v.recovered, v.since, v.values = c.PID, true, pastMoment(st.Since), st.Values
+	v.pid, v.recovered, v.since, v.values = c.PID, true, pastMoment(st.Since), maps.Clone(st.Values) // the old socket may be being stored
 	v.out.start(back.after, st.Keeps)
 	if st.Floor > 0 {
 		v.floor = pastMoment(st.Floor)

@@ -70,6 +70,7 @@ func TestPresenceGrace(t *testing.T) {
 	if !ann.connect() {
 		t.Fatal("not recovered")
 	}
+	ann.ok(nil, "leave", "nowhere") // answered behind the connection handlers
 	carl := p.guest("carl")
 	carl.ok(nil, "join", "lobby")
 	ann.want("carl comes", `presence {"count":2,"identity":"carl","room":"lobby","type":"join"}`)
