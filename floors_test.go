@@ -23,7 +23,7 @@ var floors = [][]string{
 	1: {"internal/engineio", "internal/packet/msgpack", "internal/peertest"},
 	2: {"", "queue"},
 	3: {"internal/auth", "client", "delivery", "queue/embedded", "queue/index"},
-	4: {"holdposttest", "internal/api", "internal/config", "internal/console", "internal/gate", "internal/history", "internal/metrics", "queue/local"},
+	4: {"holdposttest", "internal/api", "internal/config", "internal/console", "internal/gate", "internal/history", "internal/hooks", "internal/metrics", "queue/local"},
 	5: {"internal/app", "conformance", "conformance/parsers", "bench", "bench/load", "bench/queue", "bench/target", "examples/chat"},
 	6: {"cmd/holdpost"},
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/holdpost/holdpost/internal/auth"
 	"github.com/holdpost/holdpost/internal/config"
 	"github.com/holdpost/holdpost/internal/gate"
+	"github.com/holdpost/holdpost/internal/hooks"
 	"github.com/holdpost/holdpost/internal/outbound"
 )
 
@@ -167,4 +168,20 @@ func gateLimits(c *config.Config) gate.Limits {
 		PerAddress: c.Limits.ConnectionsPerAddress, PerIdentity: c.Limits.ConnectionsPerIdentity,
 		EventsPerSecond: c.Limits.EventsPerSecond, EventsBurst: c.Limits.EventsBurst,
 	}
+}
+
+// readHooks reads the secrets of hooks.
+func readHooks(c *config.Config) ([]hooks.Hook, error) {
+	var all []hooks.Hook
+	for i, h := range c.Hooks {
+		secret, err := h.Secret.Read()
+		if err == nil && len(secret) < minAPIKey {
+			err = fmt.Errorf("a secret to sign with has %d bytes or more", minAPIKey)
+		}
+		if err != nil {
+			return nil, explainConfig(&config.Error{Where: fmt.Sprintf("hooks[%d]", i), Err: err})
+		}
+		all = append(all, hooks.Hook{URL: h.URL, Events: h.Events, Secret: secret})
+	}
+	return all, nil
 }

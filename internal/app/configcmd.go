@@ -46,6 +46,9 @@ wrong with it. Nothing is started and nothing is made.`,
 		if err == nil {
 			_, err = authConfig(c)
 		}
+		if err == nil {
+			_, err = readHooks(c)
+		}
 		if err == nil && c.TLS.CertFile != "" {
 			if _, err = openCertificate(c.TLS.CertFile, c.TLS.KeyFile); err != nil {
 				err = &exitError{code: exitConfig, err: err}

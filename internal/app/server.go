@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -23,7 +24,9 @@ import (
 	"github.com/holdpost/holdpost/internal/config"
 	"github.com/holdpost/holdpost/internal/console"
 	"github.com/holdpost/holdpost/internal/gate"
+	"github.com/holdpost/holdpost/internal/hooks"
 	"github.com/holdpost/holdpost/internal/metrics"
+	"github.com/holdpost/holdpost/internal/outbound"
 	"github.com/holdpost/holdpost/queue"
 	"github.com/holdpost/holdpost/queue/embedded"
 	"github.com/holdpost/holdpost/queue/local"
@@ -54,6 +57,7 @@ type server struct {
 	config    *config.Config
 	authority *auth.Authority
 	gate      *gate.Gate
+	hooks     *hooks.Hooks
 	admission *gate.Admission
 	tls       *certificate // nil without
 	post      *delivery.Delivery
@@ -112,12 +116,16 @@ func (s *server) start(ctx context.Context) (err error) {
 		return err
 	}
 	s.probe = &probe{broker: s.store.Broker}
-	s.startSockets(journal)
+	endpoints, err := readHooks(c)
+	if err != nil {
+		return err
+	}
+	s.startSockets(journal, endpoints)
 	return nil
 }
 
 // startSockets puts together what clients meet: the gate, then the operations.
-func (s *server) startSockets(journal *delivery.Journal) {
+func (s *server) startSockets(journal *delivery.Journal, endpoints []hooks.Hook) {
 	c := s.config
 	proxies, _ := config.Networks(c.Proxies) // which were checked
 	s.metrics = metrics.New(metrics.Sources{
@@ -127,7 +135,16 @@ func (s *server) startSockets(journal *delivery.Journal) {
 	s.gate = gate.New(gate.Config{
 		Authority: s.authority, Dev: c.Dev, Limits: gateLimits(c), Proxies: proxies, Logger: s.log,
 		Refused: s.metrics.Refused.WithLabelValues("gate").Inc,
+		Decide: func(ctx context.Context, of *holdpost.Socket, c *auth.Client) (*auth.Client, error) {
+			return s.hooks.Decide(ctx, of, c)
+		},
 		Enforce: func(ctx context.Context, to *holdpost.Socket) error { return s.post.Enforce(ctx, to) },
+	})
+	allowed, _ := config.Networks(c.Outbound.Allow) // which were checked
+	client := outbound.Client(allowed, hooks.Timeout)
+	s.closers = append(s.closers, closer{"hooks", func() error { client.CloseIdleConnections(); return nil }})
+	s.hooks = hooks.New(hooks.Config{
+		Hooks: endpoints, Broker: s.store.Broker, HTTP: client, Identity: s.gate.Identity, Online: s.gate.Online, Logger: s.log,
 	})
 	s.admission = gate.NewAdmission(c.Limits.HandshakesPerSecond, c.Limits.HandshakesBurst, s.metrics.Refused.WithLabelValues("admission").Inc)
 	origins := c.Origins
@@ -152,6 +169,7 @@ func (s *server) startSockets(journal *delivery.Journal) {
 		MaxSubscriptions: c.Limits.Subscriptions, Logger: s.log,
 	})
 	s.post.Handle(main)
+	s.hooks.Watch(main, func(event string) bool { return slices.Contains(metrics.Operations, event) })
 	s.closers = append(s.closers, closer{"delivery", func() error { s.post.Close(); return nil }})
 }
 
@@ -229,6 +247,7 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	g.Add(s.untilDone(ctx, ready))
 	g.Add(s.reloadActor())
 	g.Add(s.publicActor())
+	g.Add(s.hooksActor())
 	g.Add(s.internalActor())
 	err := g.Run()
 	if cerr := s.close(); err == nil {
@@ -300,6 +319,17 @@ func (s *server) internalActor() (execute func() error, interrupt func(error)) {
 		end()
 		s.stop(ctx, "internal", h)
 	}
+}
+
+// hooksActor tells endpoints what happens, until clients have left.
+func (s *server) hooksActor() (execute func() error, interrupt func(error)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	return func() error {
+		if err := s.hooks.Run(ctx); ctx.Err() == nil {
+			return fmt.Errorf("hooks: %w", err)
+		}
+		return nil
+	}, func(error) { cancel() }
 }
 
 func (s *server) apiConfig(host string) api.Config {

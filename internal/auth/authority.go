@@ -60,6 +60,22 @@ func Trusted(identity string) *Client {
 	return &Client{Identity: identity, permissions: &all}
 }
 
+// Told returns a client of whom somebody trusted says who it is and what it may do; nil is the default.
+func Told(identity string, p *Permissions) (*Client, error) {
+	if identity == "" || len(identity) > maxIdentity || !plain(identity) {
+		return nil, fmt.Errorf("identity %.64q is not a text of 1 to 255 bytes without control characters", identity)
+	}
+	if p != nil {
+		if p.Manage {
+			return nil, errors.New("only an API key may manage")
+		}
+		if err := p.Validate(); err != nil {
+			return nil, err
+		}
+	}
+	return &Client{Identity: identity, permissions: p, Issued: time.Now()}, nil
+}
+
 // Authority decides. Make one with [New].
 type Authority struct {
 	revocations *revocations

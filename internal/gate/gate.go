@@ -24,6 +24,9 @@ type Config struct {
 	Limits    Limits
 	// Proxies are the networks whose X-Forwarded-For is believed.
 	Proxies []netip.Prefix
+	// Decide is asked about each client whose token holds: it returns the client, or another, or an error to refuse it. nil:
+	// nobody is.
+	Decide func(context.Context, *holdpost.Socket, *auth.Client) (*auth.Client, error)
 	// Enforce is called when the permissions of a socket have changed, to end what it may not do any more. nil: nobody is.
 	Enforce func(context.Context, *holdpost.Socket) error
 	// Refused is called for each socket that is not let in. nil: nobody is.
@@ -76,6 +79,9 @@ func (g *Gate) Guard(ns *holdpost.Namespace) {
 // enter is the gate: who has no token that holds is refused with a connect_error, its data having the code.
 func (g *Gate) enter(ctx context.Context, s *holdpost.Socket) error {
 	client, err := g.client(ctx, s)
+	if err == nil && g.config.Decide != nil {
+		client, err = g.config.Decide(ctx, s, client)
+	}
 	if err != nil {
 		return g.refuse(s, err)
 	}
@@ -137,6 +143,9 @@ func tokenOf(h holdpost.Handshake) (string, error) {
 	}
 	return "", nil
 }
+
+// Online tells whether somebody with this identity is connected.
+func (g *Gate) Online(identity string) bool { return g.identities.count(identity) > 0 }
 
 // Identity returns who a socket is, "" if that is not known.
 func (g *Gate) Identity(s *holdpost.Socket) string {

@@ -49,6 +49,12 @@ func (t *tally) take(name string, limit int) bool {
 	return true
 }
 
+func (t *tally) count(name string) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.counts[name]
+}
+
 func (t *tally) release(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

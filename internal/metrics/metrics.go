@@ -39,8 +39,8 @@ type Metrics struct {
 	seconds     *prometheus.HistogramVec
 }
 
-// operations are the names that the label operation has, besides "other".
-var operations = []string{"join", "leave", "send", "subscribe", "unsubscribe", "publish", "history", "presence", "refresh"}
+// Operations are what clients can call, and the values of the label operation besides "other".
+var Operations = []string{"join", "leave", "send", "subscribe", "unsubscribe", "publish", "history", "presence", "refresh"}
 
 // reasons are the values of the label reason.
 var reasons = []holdpost.Reason{
@@ -60,7 +60,7 @@ var (
 	connects         = definition{"holdpost_connects_total", "counter", "recovered", "Sockets that were let in; recovered is true for those that came back and got what they missed."}
 	disconnects      = definition{"holdpost_disconnects_total", "counter", "reason", "Sockets that were disconnected."}
 	refused          = definition{"holdpost_refused_total", "counter", "by", "Connections that were not let in: by admission (too many at once), request (malformed, or of a foreign origin), gate (no valid token, too many)."}
-	operationsTotal  = definition{"holdpost_operations_total", "counter", "operation code", "Operations that clients called; code is ok or a code of errors.md."}
+	operationsTotal  = definition{"holdpost_operations_total", "counter", "operation code", "Operations that clients called; code is ok or a code of errors.md; of events that hooks answer also other."}
 	operationSeconds = definition{"holdpost_operation_seconds", "histogram", "operation", "How long operations took, until they were answered."}
 
 	definitions = []definition{connections, sockets, queued, healthy, connects, disconnects, refused, operationsTotal, operationSeconds}
@@ -122,10 +122,14 @@ func (m *Metrics) Watch(ns *holdpost.Namespace) {
 		start := time.Now()
 		reply, err := next(ctx, s, args)
 		operation := "other"
-		if slices.Contains(operations, event) {
+		if slices.Contains(Operations, event) {
 			operation = event
 		}
-		m.operations.WithLabelValues(operation, codeOf(err)).Inc()
+		code := codeOf(err)
+		if operation == "other" && !slices.Contains([]string{"ok", "unknown_event", "too_many", holdpost.CodeInternal}, code) {
+			code = "other" // a hook's own
+		}
+		m.operations.WithLabelValues(operation, code).Inc()
 		m.seconds.WithLabelValues(operation).Observe(time.Since(start).Seconds())
 		return reply, err
 	})

@@ -1,0 +1,234 @@
+package hooks
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/holdpost/holdpost"
+	"github.com/holdpost/holdpost/internal/auth"
+	"github.com/holdpost/holdpost/internal/gate"
+	"github.com/holdpost/holdpost/internal/leaktest"
+	"github.com/holdpost/holdpost/internal/outbound"
+	"github.com/holdpost/holdpost/internal/peertest"
+	"github.com/holdpost/holdpost/queue"
+	"github.com/holdpost/holdpost/queue/embedded"
+	"github.com/holdpost/holdpost/queue/local"
+)
+
+func TestMain(m *testing.M) { leaktest.Main(m) }
+
+const secret = "a secret to sign with"
+
+// world is a server with one hook, which answers with f.
+type world struct {
+	*peertest.Host
+	t     *testing.T
+	hooks *Hooks
+	store *local.Store
+	notes chan note
+}
+
+func start(t *testing.T, allow string, f http.HandlerFunc) *world {
+	t.Helper()
+	quiet := slog.New(slog.DiscardHandler)
+	w := &world{t: t, notes: make(chan note, 100)}
+	var err error
+	w.store, err = local.Open(t.Context(), local.Config{Engine: embedded.Config{Dir: t.TempDir(), Level: embedded.LevelMemory, Reserve: -1, Logger: quiet}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.store.Close() })
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(strings.NewReader(string(body)))
+		var n note
+		if err := json.Unmarshal(body, &n); err != nil {
+			t.Error(err)
+		}
+		at, signature, _ := strings.Cut(r.Header.Get("Holdpost-Signature"), ",v1=")
+		mac := hmac.New(sha256.New, []byte(secret))
+		fmt.Fprintf(mac, "%s.%s.%s", strings.TrimPrefix(at, "t="), r.Header.Get("Holdpost-Id"), body)
+		if signature != hex.EncodeToString(mac.Sum(nil)) || r.Header.Get("Holdpost-Id") != n.ID {
+			t.Errorf("signature %q of %s", r.Header.Get("Holdpost-Signature"), body)
+		}
+		if strings.Contains(string(body), "hidden") {
+			t.Errorf("a token is told: %s", body)
+		}
+		f(rw, r)
+		w.notes <- n
+	}))
+	t.Cleanup(server.Close)
+	var networks []netip.Prefix
+	if allow != "" {
+		networks = append(networks, netip.MustParsePrefix(allow))
+	}
+	client := outbound.Client(networks, Timeout)
+	t.Cleanup(client.CloseIdleConnections)
+	authority, err := auth.New(auth.Config{Anonymous: &auth.Permissions{}}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := gate.New(gate.Config{
+		Authority: authority, Limits: gate.Limits{PerAddress: -1, PerIdentity: -1, EventsPerSecond: -1}, Logger: quiet,
+		Decide: func(ctx context.Context, s *holdpost.Socket, c *auth.Client) (*auth.Client, error) {
+			return w.hooks.Decide(ctx, s, c)
+		},
+	})
+	w.hooks = New(Config{
+		Hooks:  []Hook{{URL: server.URL, Events: []string{"connect", "event", "disconnect", "mail"}, Secret: []byte(secret)}},
+		Broker: w.store.Broker, HTTP: client, Identity: g.Identity, Online: g.Online, Logger: quiet,
+	})
+	srv := holdpost.NewServer(&holdpost.Config{Logger: quiet})
+	t.Cleanup(func() { srv.Close() })
+	main := srv.Of("/")
+	g.Guard(main)
+	main.On("join", func(ctx context.Context, s *holdpost.Socket, args holdpost.Args) ([]any, error) {
+		return []any{g.Identity(s)}, g.Permit(ctx, s, "join", "lobby")
+	})
+	w.hooks.Watch(main, func(event string) bool { return event == "join" })
+	w.Host = peertest.New(t, srv)
+	return w
+}
+
+// run tells what is to be told, until the test ends.
+func (w *world) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { w.hooks.Run(ctx); close(done) }()
+	w.t.Cleanup(func() { cancel(); <-done })
+}
+
+func (w *world) connect() (*peertest.Peer, string) {
+	w.t.Helper()
+	p := w.Connect(peertest.WebSocket)
+	p.Send(`40{"token":"","room":7,"secret":1}`)
+	return p, p.Next()
+}
+
+const loopback = "127.0.0.0/8"
+
+func TestConnectAndEvent(t *testing.T) {
+	w := start(t, loopback, func(rw http.ResponseWriter, r *http.Request) {
+		var n note
+		json.NewDecoder(r.Body).Decode(&n)
+		switch {
+		case n.Type == "connect":
+			io.WriteString(rw, `{"identity":"ann","permissions":{"join":["lobby"]}}`)
+		case n.Event == "sum":
+			var args []int
+			json.Unmarshal(n.Args, &args)
+			fmt.Fprintf(rw, `{"args":[%d,%q]}`, args[0]+args[1], n.Identity)
+		case n.Event == "no":
+			io.WriteString(rw, `{"error":{"code":"closed_today","message":"come back"}}`)
+		case n.Event == "long":
+			io.WriteString(rw, strings.Repeat(" ", maxAnswer+1))
+		case n.Event == "odd":
+			io.WriteString(rw, `<html>`)
+		}
+	})
+	p, got := w.connect()
+	if !strings.HasPrefix(got, "40{") {
+		t.Fatal(got)
+	}
+	if n := <-w.notes; n.Type != "connect" || string(n.Auth) != `{"room":7,"secret":1}` || n.Socket == "" {
+		t.Errorf("%+v", n)
+	}
+	for i, c := range []struct{ send, want string }{
+		{`["join"]`, `["ann"]`},
+		{`["sum",2,3]`, `[5,"ann"]`},
+		{`["no"]`, `[{"error":{"code":"closed_today","message":"come back"}}]`},
+		{`["nothing"]`, `[]`},
+		{`["long"]`, `[{"error":{"code":"unavailable","message":"whoever handles this event can't be asked"}}]`},
+		{`["odd"]`, `[{"error":{"code":"unavailable","message":"whoever handles this event can't be asked"}}]`},
+	} {
+		p.Send(fmt.Sprintf("42%d%s", i, c.send))
+		p.Want(c.send, fmt.Sprintf("43%d%s", i, c.want))
+	}
+}
+
+func TestConnectRefused(t *testing.T) {
+	w := start(t, loopback, func(rw http.ResponseWriter, r *http.Request) {
+		io.WriteString(rw, `{"allow":false,"message":"closed"}`)
+	})
+	if _, got := w.connect(); got != `44{"message":"closed","data":{"code":"forbidden"}}` {
+		t.Error(got)
+	}
+}
+
+// An endpoint that fails lets nobody in, and is left alone for a while.
+func TestEndpointRests(t *testing.T) {
+	var asked atomic.Int32
+	w := start(t, loopback, func(rw http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		rw.WriteHeader(http.StatusInternalServerError)
+	})
+	for range maxFailures + 3 {
+		if _, got := w.connect(); !strings.Contains(got, `"code":"unavailable"`) {
+			t.Error(got)
+		}
+	}
+	if n := asked.Load(); n != maxFailures {
+		t.Errorf("it was asked %d times, want %d", n, maxFailures)
+	}
+}
+
+func TestPrivateAddressesAreNotReached(t *testing.T) {
+	w := start(t, "", func(http.ResponseWriter, *http.Request) { t.Error("reached") })
+	if _, got := w.connect(); !strings.Contains(got, `"code":"unavailable"`) {
+		t.Error(got)
+	}
+}
+
+// What is told is told again until it was taken.
+func TestDisconnectAndMail(t *testing.T) {
+	var failed atomic.Bool
+	w := start(t, loopback, func(rw http.ResponseWriter, r *http.Request) {
+		var n note
+		json.NewDecoder(r.Body).Decode(&n)
+		if n.Type == "connect" {
+			io.WriteString(rw, `{"identity":"ann"}`)
+		}
+		if n.Type == "disconnect" && !failed.Swap(true) {
+			rw.WriteHeader(http.StatusBadGateway)
+		}
+	})
+	w.run()
+	p, _ := w.connect()
+	first := <-w.notes
+	p.Send("41")
+	tried, again := <-w.notes, <-w.notes
+	if first.Type != "connect" || tried.Type != "disconnect" || again.ID != tried.ID || again.Identity != "ann" || again.Reason != "client namespace disconnect" {
+		t.Errorf("%+v %+v %+v", first, tried, again)
+	}
+	for { // until the queue is there, which begins with what comes next
+		if _, err := w.store.Queue(t.Context(), queue.QueueConfig{Topic: inbox + "**", Name: mailQueue, MustExist: true}); err == nil {
+			break
+		}
+		runtime.Gosched()
+	}
+	p.Close()
+	for w.hooks.config.Online("ann") {
+		runtime.Gosched()
+	}
+	for range 3 {
+		if _, err := w.store.Publish(t.Context(), queue.Message{Topic: "inbox/ann", Event: "letter"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := <-w.notes; n.Type != "mail" || n.Identity != "ann" {
+		t.Errorf("%+v", n)
+	}
+}

@@ -1,0 +1,105 @@
+package hooks
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/holdpost/holdpost/queue"
+)
+
+const (
+	inbox     = "inbox/"
+	mailQueue = "holdpost/mail"
+	// publishTime bounds how long it may take to keep what an endpoint is to be told.
+	publishTime = 10 * time.Second
+)
+
+// tell keeps a note for the endpoints. It does not wait.
+func (h *Hooks) tell(n note) {
+	args, err := json.Marshal([]note{n})
+	if err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), publishTime)
+		defer cancel()
+		m := queue.Message{Topic: Topic, Event: n.Type, ID: n.ID, Args: args}
+		err = h.config.Broker.PublishAsync(ctx, m, func(_ queue.Published, err error) { h.kept(n, err) })
+	}
+	if err != nil {
+		h.kept(n, err)
+	}
+}
+
+func (h *Hooks) kept(n note, err error) {
+	if err != nil && !errors.Is(err, queue.ErrClosed) {
+		h.config.Logger.Error("hook not told", "type", n.Type, "identity", n.Identity, "err", err)
+	}
+}
+
+// Run tells the endpoints what is kept for them, until ctx ends.
+func (h *Hooks) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	consume := func(c queue.QueueConfig, f func(context.Context, *queue.Delivery) error) {
+		running.Go(func() {
+			q, err := h.config.Broker.Queue(ctx, c)
+			if err == nil {
+				err = q.Consume(ctx, queue.ConsumerConfig{Name: "hooks"}, f)
+			}
+			cancel(err)
+		})
+	}
+	mail := false
+	for _, e := range h.endpoints {
+		var told []string
+		for _, event := range []string{"disconnect", "mail"} {
+			if slices.Contains(e.Events, event) {
+				told = append(told, event)
+			}
+		}
+		if told == nil {
+			continue
+		}
+		mail = mail || slices.Contains(told, "mail")
+		sum := sha256.Sum256([]byte(e.URL))
+		consume(queue.QueueConfig{Topic: Topic, Name: "hook/" + hex.EncodeToString(sum[:8]), Shared: true, Events: told},
+			func(ctx context.Context, d *queue.Delivery) error { return h.deliver(ctx, e, d) })
+	}
+	if mail {
+		consume(queue.QueueConfig{Topic: inbox + "**", Name: mailQueue, Shared: true}, h.mail)
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// deliver tells one endpoint. An error has it told again, later.
+func (h *Hooks) deliver(ctx context.Context, e *endpoint, d *queue.Delivery) error {
+	var notes []note
+	if err := json.Unmarshal(d.Args, &notes); err != nil || len(notes) != 1 {
+		return d.Reject("not a note of a hook")
+	}
+	err := e.post(ctx, notes[0], nil)
+	if err != nil && ctx.Err() == nil {
+		h.config.Logger.Warn("hook failed", "type", d.Name, "attempt", d.Attempt, "err", err)
+	}
+	return err
+}
+
+// mail notes that somebody who is away has post. What comes for him within the dedupe window is one note.
+func (h *Hooks) mail(_ context.Context, d *queue.Delivery) error {
+	identity := strings.TrimPrefix(d.Topic, inbox)
+	if h.config.Online(identity) {
+		return nil
+	}
+	sum := sha256.Sum256([]byte(identity))
+	at := d.Time.UTC().Truncate(time.Minute) // the same for both, or the second would be another event
+	h.tell(note{ID: "mail/" + hex.EncodeToString(sum[:16]) + at.Format("/200601021504"), Type: "mail", Time: at, Identity: identity})
+	return nil
+}
