@@ -38,60 +38,6 @@ type Subscription struct {
 	Manual bool
 }
 
-// Delivery is one event of a queue. It is to be answered once, by one of its methods; in a loop that is not Manual the default
-// is Ack. What is said of an event after its connection was lost does not reach the server, which delivers it again: the
-// consumer remembers that it was handled, and acknowledges it instead of yielding it again.
-type Delivery struct {
-	Topic       string
-	Queue       string
-	Offset      string // its place in the topic
-	ID          string // under which it was published
-	Event       string
-	Args        holdpost.Args
-	Attempt     int // 1: the first
-	PublishedAt time.Time
-
-	consumer *Consumer
-	link     *link
-	ack      int64
-	answered sync.Once
-}
-
-// Ack says that the event was handled.
-func (d *Delivery) Ack() { d.answer(true) }
-
-// Retry has the event delivered again, after a time at the earliest.
-func (d *Delivery) Retry(after time.Duration) {
-	d.answer(false, map[string]string{"retry": after.String()})
-}
-
-// Reject gives the event up: it becomes a dead letter, with the reason.
-func (d *Delivery) Reject(reason string) { d.answer(true, map[string]string{"reject": reason}) }
-
-func (d *Delivery) answer(handled bool, reply ...any) {
-	d.answered.Do(func() {
-		if handled {
-			d.consumer.mu.Lock()
-			d.consumer.done.handled(d.Offset)
-			d.consumer.mu.Unlock()
-		}
-		args, _ := holdpost.ArgsOf(reply...) // strings always encode
-		d.consumer.socket.sendAck(d.link, d.ack, args)
-	})
-}
-
-// GapError says that events of a topic are gone, because its retention has passed or a loss was accepted: those after From up to
-// and with To. A loop over [Consumer.Deliveries] that gets one may go on.
-type GapError struct {
-	Topic    string
-	Queue    string
-	From, To string // offsets
-}
-
-func (e *GapError) Error() string {
-	return fmt.Sprintf("client: events of topic %q are gone, from %s to %s", e.Topic, e.From, e.To)
-}
-
 // Consumer is a subscription of a socket. It ends with the socket, or with [Consumer.Unsubscribe]; when the connection is lost it
 // subscribes again on the next one.
 type Consumer struct {

@@ -5,7 +5,7 @@
 //
 // A [Client] is one server's address and at most one connection to it. A [Socket] is the client in one namespace; all sockets
 // of a Client share its connection. A [Consumer] is a subscription of a socket to a topic of Holdpost, from which a Go worker
-// takes each [Delivery]. [holdpost.Event] and [holdpost.Call] give events types, the same on both sides.
+// takes each [Delivery]. An [Outbox] is a file of messages that are yet to be published. [holdpost.Event] and [holdpost.Call] give events types, the same on both sides.
 //
 // # Connecting
 //
@@ -34,7 +34,8 @@
 // Emit delivers at most once. While the client is away events wait in a buffer that is bounded in bytes and packets; see
 // Config.WhenFull. [Socket.Retrying] sends an event until it is answered, at least once. A server that has connection state
 // recovery replays what was missed, or [Socket.Recovered] is false. [Socket.Publish] repeats a message under one id until the
-// server has it, and the server stores it once. A [Consumer] yields an event until it was handled.
+// server has it, and the server stores it once; an [Outbox] keeps messages on disk until then. A [Consumer] yields an event until
+// it was handled.
 //
 // # Limits
 //
