@@ -120,8 +120,10 @@ func (q *Queue) leaseLocked(c *Consumer, w *entry, seq uint64, now time.Time) (a
 }
 
 // wants says whether an event is for this queue.
-func (q *Queue) wants(e *Event) bool {
-	return (len(q.now.Events) == 0 || slices.Contains(q.now.Events, e.Name)) && (e.Queue == "" || e.Queue == q.id)
+func (q *Queue) wants(e *Event) bool { return q.now.wants(e, q.id) }
+
+func (s *settings) wants(e *Event, queue string) bool {
+	return (len(s.Events) == 0 || slices.Contains(s.Events, e.Name)) && (e.Queue == "" || e.Queue == queue)
 }
 
 // passLocked moves the window over an event that the queue does not want. That alone does not have the cursor saved: to pass

@@ -87,11 +87,14 @@ func (q *Queue) gap(after, to uint64) Gap { return q.broker.gap(q.topic, after, 
 // count returns how many events after the sequence the queue wants; it stops at most.
 func (q *Queue) count(after uint64, most int) (n int, err error) {
 	b := q.broker
-	if q.pattern == nil && len(q.now.Events) == 0 {
+	q.mu.Lock()
+	now := q.now
+	q.mu.Unlock()
+	if q.pattern == nil && len(now.Events) == 0 {
 		return b.index.Count(q.topic, q.id, after, most)
 	}
 	one := func(e *Event) bool {
-		if q.wants(e) {
+		if now.wants(e, q.id) {
 			n++
 		}
 		return n < most
