@@ -9,7 +9,8 @@ import (
 )
 
 // Close closes the session once everything that was sent has gone out; nothing more can be sent. A WebSocket gets a
-// close frame then. A polling client fetches its close packet with its next request, for which it has 30 s.
+// close frame then. A polling client fetches its close packet with its next request, for which it has 30 s, or 2 s when the
+// server shuts down: who has not come by then may be gone, and else finds no session, which tells it as much.
 func (s *Session) Close(r Reason) {
 	s.mu.Lock()
 	if s.state() != stateOpen {
@@ -18,7 +19,11 @@ func (s *Session) Close(r Reason) {
 	}
 	s.setStateLocked(stateClosing)
 	s.reason = r
-	s.closeBy = s.server.wheel.after(closeTimeout)
+	patience := closeTimeout
+	if r == ReasonShutdown && s.ws == nil {
+		patience = lingerTimeout
+	}
+	s.closeBy = s.server.wheel.after(patience)
 	s.scheduleLocked()
 	candidate := s.dropCandidateLocked()
 	switch {

@@ -102,7 +102,7 @@ const (
 const (
 	maxPollPackets = 16               // some clients refuse a longer payload
 	closeTimeout   = 30 * time.Second // for a polling client to fetch its close packet
-	lingerTimeout  = 2 * time.Second  // for a WebSocket's peer to hang up once it was told to
+	lingerTimeout  = 2 * time.Second  // for a WebSocket's peer to hang up once it was told to, and for the former at a shutdown
 	frameTimeout   = 30 * time.Second // for a message to be complete once it was begun
 	confirmEvery   = time.Second      // between pings for Confirm
 	corkTimeout    = 2 * time.Millisecond

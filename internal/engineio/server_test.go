@@ -32,11 +32,29 @@ func TestShutdown(t *testing.T) {
 
 func TestShutdownTakesTooLong(t *testing.T) {
 	bubble(t, Config{}, func(t *testing.T, h *host) {
-		_, r := h.openPolling() // and never polls
+		stuck := h.DialWebSocket("EIO=4&transport=websocket") // and never reads
+		defer stuck.Close()
+		r := h.last()
+		r.session.Send(true, NewText(make([]byte, 1<<20)))
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if err := h.srv.Shutdown(ctx); err != context.DeadlineExceeded {
 			t.Errorf("Shutdown: %v", err)
+		}
+		h.wantEnd("shutdown", r, ReasonShutdown)
+	})
+}
+
+// A polling client that has vanished does not hold a shutdown up as long as it could hold up its own close.
+func TestShutdownAndAClientThatVanished(t *testing.T) {
+	bubble(t, Config{}, func(t *testing.T, h *host) {
+		_, r := h.openPolling() // and never polls
+		start := time.Now()
+		if err := h.srv.Shutdown(context.Background()); err != nil {
+			t.Errorf("Shutdown: %v", err)
+		}
+		if d := time.Since(start); d > lingerTimeout+2*time.Second {
+			t.Errorf("took %v", d)
 		}
 		h.wantEnd("shutdown", r, ReasonShutdown)
 	})

@@ -70,6 +70,8 @@ type Engine struct {
 	stop    chan struct{}
 	loops   sync.WaitGroup
 
+	doubted bool // the server's last word of itself was a complaint; owned by watch
+
 	measuring sync.Mutex
 	ready     bool // there is a server to brake
 	braked    bool // it refuses to write

@@ -219,3 +219,17 @@ func TestBadConfig(t *testing.T) {
 		t.Error("a file was taken for a directory")
 	}
 }
+
+// A busy machine makes the server complain of itself now and then.
+func TestOneComplaintIsNone(t *testing.T) {
+	e := &Engine{log: slog.New(slog.DiscardHandler)}
+	for i, c := range []struct {
+		complaint string
+		sick      bool
+	}{{"late", false}, {"", false}, {"late", false}, {"late", true}, {"late", true}, {"", false}, {"late", false}} {
+		e.diagnose(c.complaint)
+		if sick := e.sick.Load() != nil; sick != c.sick {
+			t.Errorf("look %d, %q: sick %v, want %v", i, c.complaint, sick, c.sick)
+		}
+	}
+}

@@ -93,23 +93,25 @@ func (e *Engine) watch() {
 		} else {
 			e.measured(free)
 		}
-		e.diagnose()
+		e.diagnose(e.srv.Healthz(&server.HealthzOptions{}).Error)
 	}
 }
 
-func (e *Engine) diagnose() {
-	status := e.srv.Healthz(&server.HealthzOptions{})
+// diagnose takes in what the server says of its health. Only the second complaint in a row counts: the server asks itself
+// whether it is up within 1 ms, which on a busy machine may pass before it has looked.
+func (e *Engine) diagnose(complaint string) {
 	was := e.sick.Load()
-	if status.Error == "" {
-		if was != nil {
-			e.sick.Store(nil)
-			e.log.Info("the server is healthy again")
+	doubted := e.doubted
+	e.doubted = complaint != ""
+	switch {
+	case complaint == "" && was != nil:
+		e.sick.Store(nil)
+		e.log.Info("the server is healthy again")
+	case complaint != "" && doubted:
+		err := fmt.Errorf("embedded server: %s", complaint)
+		e.sick.Store(&err)
+		if was == nil {
+			e.log.Error("the server is not healthy", "error", err)
 		}
-		return
-	}
-	err := fmt.Errorf("embedded server: %s", status.Error)
-	e.sick.Store(&err)
-	if was == nil {
-		e.log.Error("the server is not healthy", "error", err)
 	}
 }
