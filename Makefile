@@ -4,7 +4,7 @@ CLIENT := internal/console/assets/vendor/socket.io.min.js
 CLIENTS := conformance/node_modules/.package-lock.json
 FUZZTIME ?= 30s
 
-.PHONY: run build client test lint bench fuzz
+.PHONY: run build client test lint bench fuzz faults
 
 run: build
 	./holdpost serve --dev
@@ -41,3 +41,7 @@ bench:
 fuzz: $(CLIENTS)
 	go test -short -list '^Fuzz' ./... | awk '/^Fuzz/ { name[++n] = $$1 } /^ok/ { while (n) print name[n--], $$2 }' | \
 	while read name package; do go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$package || exit 1; done
+
+# Kills, power cuts and full disks, many times over; power cuts need root and loop devices.
+faults:
+	HOLDPOST_FAULTS=long go test -count=1 -timeout 30m -v ./internal/faults

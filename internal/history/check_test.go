@@ -113,23 +113,29 @@ func (w *world) workOn(i, attempt int) {
 func (w *world) publish(n int) {
 	e := history.Event{Kind: history.Publish, Topic: "t", ID: fmt.Sprint(w.life, "-", n), Content: fmt.Sprint("content ", n)}
 	w.add(e)
-	switch w.random.IntN(10) {
+	outcome := history.Stored
+	switch w.random.IntN(12) {
 	case 0:
 		e.Kind = history.Rejected
 		w.add(e)
 		return
 	case 1:
+		outcome = history.Rejected // but the first time it was stored
+		fallthrough
+	case 2:
 		e.Kind = history.Unknown
 		w.add(e)
 		e.Kind = history.Publish
 		w.add(e)
 	}
 	w.seq++
-	e.Offset = w.offset(w.seq)
-	e.Kind = history.Read
-	w.log = append(w.log, e)
-	e.Kind = history.Stored
+	e.Kind = outcome
+	if outcome == history.Stored {
+		e.Offset = w.offset(w.seq)
+	}
 	w.add(e)
+	e.Kind, e.Offset = history.Read, w.offset(w.seq)
+	w.log = append(w.log, e)
 	i := len(w.log) - 1
 	w.deliver("ann", "ann", i, 1)
 	if n%7 == 0 {
@@ -272,11 +278,9 @@ func TestMutations(t *testing.T) {
 			for i := range es { // its publish is the only one, and was rejected
 				if e := &es[i]; e.ID == x.ID && e.Kind == history.Stored {
 					e.Kind, e.Offset = history.Rejected, queue.Offset{}
-				} else if e.ID == x.ID && e.Kind == history.Unknown {
-					e.Kind = history.Publish
 				}
 			}
-			return es
+			return without(es, func(e history.Event) bool { return e.ID == x.ID && e.Kind == history.Unknown }) // and this leaves its publish twice
 		}},
 		{"a later publish gets a lower offset", history.Backwards, func(t *testing.T, es []history.Event) []history.Event {
 			i := find(t, es, func(e history.Event) bool { return e.Kind == history.Stored })
@@ -310,17 +314,14 @@ func TestMutations(t *testing.T) {
 			return append(es, x)
 		}},
 		{"a personal queue swaps two", history.Disorder, func(t *testing.T, es []history.Event) []history.Event {
-			return swap(t, es, "bob")
+			return swap(es, "bob")
 		}},
 		{"a shared queue swaps two", history.Disorder, func(t *testing.T, es []history.Event) []history.Event {
-			return swap(t, es, "work")
+			return swap(es, "work")
 		}},
 		{"a personal queue skips one until the next start", history.Hole, func(t *testing.T, es []history.Event) []history.Event {
-			i := find(t, es, first(history.Deliver, "ann"))
-			x := es[i]
-			return without(es, func(e history.Event) bool {
-				return e.Queue == "ann" && about(x, history.Deliver)(e) && e.Consumer == x.Consumer
-			})
+			i, _ := inARow(es, "ann")
+			return slices.Delete(es, i, i+1)
 		}},
 		{"a shared queue skips one", history.Hole, func(t *testing.T, es []history.Event) []history.Event {
 			x := es[once(t, es)]
@@ -412,8 +413,8 @@ func TestMutations(t *testing.T) {
 	}
 }
 
-// swap exchanges two events in a row of a queue's first deliveries.
-func swap(t *testing.T, es []history.Event, q string) []history.Event {
+// inARow returns the positions of two events in a row of a queue's first deliveries by one process, which is not about to end.
+func inARow(es []history.Event, q string) (i, j int) {
 	is := first(history.Deliver, q)
 	next := func(i int) int {
 		for i++; i < len(es) && es[i].Kind != history.Start; i++ {
@@ -429,7 +430,15 @@ func swap(t *testing.T, es []history.Event, q string) []history.Event {
 			pairs = append(pairs, [2]int{i, j})
 		}
 	}
-	i, j := pairs[len(pairs)/2][0], pairs[len(pairs)/2][1]
+	for k := len(pairs) / 2; ; k++ {
+		if i, j = pairs[k][0], pairs[k][1]; pairs[k-1][1] == i { // nor is i the first, where the queue may begin as it likes
+			return i, j
+		}
+	}
+}
+
+func swap(es []history.Event, q string) []history.Event {
+	i, j := inARow(es, q)
 	es[i], es[j] = es[j], es[i]
 	es[i].Consumer, es[j].Consumer = es[j].Consumer, es[i].Consumer
 	return es
@@ -486,7 +495,7 @@ func TestLosses(t *testing.T) {
 	if r := lose(true, true); len(r.Violations) > 0 {
 		t.Error("accepted and told: ", r)
 	}
-	if r := lose(true, false); !slices.Equal(r.Broken(), []history.Rule{history.Hole}) {
+	if r := lose(true, false); !slices.Contains(r.Broken(), history.Hole) {
 		t.Error("not told: ", r)
 	}
 	if r := lose(false, false); !slices.Contains(r.Broken(), history.Lost) || !slices.Contains(r.Broken(), history.Reuse) {

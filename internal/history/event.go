@@ -90,11 +90,11 @@ type Recorder struct {
 // NewRecorder returns a recorder that writes to out, unbuffered.
 func NewRecorder(out io.Writer) *Recorder { return &Recorder{began: time.Now(), out: out} }
 
-// Record writes an event, dated now.
+// Record writes an event, dated now: before it waits for others, or for its reader.
 func (r *Recorder) Record(e Event) {
+	e.At = time.Since(r.began)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	e.At = time.Since(r.began)
 	line, err := json.Marshal(e)
 	if err == nil {
 		_, err = r.out.Write(append(line, '\n'))

@@ -27,7 +27,8 @@ type entry struct {
 	floor     place // the highest place of its topic that was known to be taken when it was published first
 	stored    bool  // a publisher was told so
 	rejected  bool
-	open      bool // some attempt to publish it has no exact outcome
+	open      bool // an attempt to publish it has no outcome yet
+	maybe     bool // one has none for good: what becomes of a later one says nothing about it
 
 	known bool // it is in the log, at place
 	place place
@@ -110,6 +111,7 @@ func (l *log) observe(e Event) {
 		} else if x.content != e.Content {
 			l.violate(Phantom, "%s was published with two contents", x)
 		}
+		x.maybe = x.maybe || x.open
 		x.open = true
 	case Stored:
 		x := l.entry(e)
@@ -120,12 +122,11 @@ func (l *log) observe(e Event) {
 			t.top = x.place
 		}
 	case Rejected:
-		if x := l.entry(e); x.open && !x.rejected {
-			x.rejected, x.open = true, false
-		}
-	case Unknown: // stays open for ever: a rejection of a later attempt says nothing about this one
 		x := l.entry(e)
-		x.rejected, x.open = false, true
+		x.open, x.rejected = false, true
+	case Unknown:
+		x := l.entry(e)
+		x.open, x.maybe = false, true
 	case Deliver, Read:
 		x := l.entry(e)
 		if !x.published {
@@ -170,7 +171,7 @@ func (l *log) found(x *entry, e Event) {
 // accepted says whether the operator accepted the loss of what was at a place.
 func (l *log) accepted(p place) bool {
 	return slices.ContainsFunc(l.losses, func(loss queue.Loss) bool {
-		return p.life < len(l.epochs) && l.epochs[p.life] == loss.Epoch && p.seq >= loss.From
+		return p.life < len(l.epochs) && l.epochs[p.life] == loss.Epoch && p.seq >= loss.From && p.seq <= loss.To
 	})
 }
 
@@ -181,7 +182,7 @@ func (l *log) conclude() {
 		missing, from, to := 0, -1, -1
 		for rank, x := range t.entries {
 			x.rank = rank
-			if x.rejected && !x.stored {
+			if x.rejected && !x.stored && !x.maybe {
 				l.violate(Resurrected, "%s was rejected, and was there at %v", x, x.place)
 			}
 			x.gone = l.accepted(x.place) || x.place.compare(l.trimmed) <= 0 && l.trimmed.seq > 0

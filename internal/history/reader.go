@@ -23,6 +23,7 @@ type mail struct {
 	ackedAt  time.Duration //
 	sure     bool          // a crash does not take it back
 	settled  bool          // since it was delivered last it was acknowledged, perhaps
+	ever     bool          // it was acknowledged some time, perhaps: a crash may take that back or not
 	rejected bool
 	dead     bool
 }
@@ -234,8 +235,10 @@ func (rs *readers) deliverPersonal(q *reader, c *consumer, x *entry, e Event) {
 			rs.violate(Disorder, "queue %s: %s came to %s after %s", q.name, x, c.name, rs.log.topic(q.topic).entries[c.first])
 		}
 		from := c.first + 1
-		if c.first < 0 {
-			from = q.floor // it begins where the queue stands
+		if c.first < 0 { // it begins where the queue stands
+			for from = q.floor; from < rank && q.mails[from].ever; {
+				from++
+			}
 		}
 		if c.through && rank > from {
 			rs.passed(q, from, rank, c.gaps, "consumer "+c.name)
@@ -300,7 +303,7 @@ func (rs *readers) settle(i int, q *reader, c *consumer, rank int, e Event) {
 	switch e.Kind {
 	case Acking:
 		for r := q.from(rank, e.Through); r <= rank; r++ {
-			q.mails[r].settled = true
+			q.mails[r].settled, q.mails[r].ever = true, true
 		}
 	case Refused:
 		m.settled = m.acked > 0
@@ -310,7 +313,9 @@ func (rs *readers) settle(i int, q *reader, c *consumer, rank int, e Event) {
 				e.Attempt, rs.log.topic(q.topic).entries[rank].id, m.attempt)
 		}
 		for r := q.from(rank, e.Through); r <= rank; r++ {
-			if m := &q.mails[r]; m.acked == 0 {
+			m := &q.mails[r]
+			m.settled = true // another consumer of a personal queue may have got it meanwhile
+			if m.acked == 0 {
 				m.acked, m.ackedAt = i, e.At
 				c.acks = append(c.acks, r)
 			}
@@ -347,8 +352,6 @@ func (rs *readers) dead(q *reader, e Event) {
 		rs.violate(Limit, "queue %s: %s is a dead letter twice", q.name, x)
 	case !m.rejected && (q.limit <= 0 || e.Attempt < q.limit):
 		rs.violate(Limit, "queue %s: %s was given up after %d deliveries of %d", q.name, x, e.Attempt, q.limit)
-	case m.acked > 0 && m.sure:
-		rs.violate(Again, "queue %s: %s became a dead letter, though it was acknowledged durably", q.name, x)
 	}
 	m.dead = true
 }

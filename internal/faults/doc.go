@@ -1,0 +1,11 @@
+// Package faults has tests alone: a child process publishes and consumes until it is killed, or its disk loses power or fills up;
+// another one goes on where it was; and package history checks what all of them saw.
+//
+//	go test ./internal/faults         a few rounds
+//	make faults                       many
+//
+// HOLDPOST_FAULTS=long asks for many. In it, other than in the few, shared queues bound their deliveries, and every other process
+// attaches its consumers before the broker is ready. Each test prints its seed, and takes another one from HOLDPOST_FAULTS_SEED: that repeats
+// what is published and when faults come, by the count of events, but not how goroutines take turns. Of a test that fails the
+// history is left in a file that it names; HOLDPOST_FAULTS_HISTORY=file checks such a file again.
+package faults
