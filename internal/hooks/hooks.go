@@ -74,11 +74,15 @@ type Config struct {
 type Hooks struct {
 	config    Config
 	endpoints []*endpoint
+	from      queue.Start // where a queue that is made now begins: with what happens from New on
 }
 
 // New returns hooks. It does no I/O.
 func New(c Config) *Hooks {
-	h := &Hooks{config: c}
+	h := &Hooks{config: c, from: queue.StartFirst}
+	if end := c.Broker.End(); end != (queue.Offset{}) {
+		h.from = queue.Start(end.String())
+	}
 	for _, hook := range c.Hooks {
 		h.endpoints = append(h.endpoints, &endpoint{Hook: hook, http: c.HTTP})
 	}

@@ -19,6 +19,7 @@ const (
 	mailQueue = "holdpost/mail"
 	// publishTime bounds how long it may take to keep what an endpoint is to be told.
 	publishTime = 10 * time.Second
+	openLook    = 100 * time.Millisecond
 )
 
 // tell keeps a note for the endpoints. It does not wait.
@@ -49,7 +50,7 @@ func (h *Hooks) Run(ctx context.Context) error {
 	defer cancel(nil)
 	consume := func(c queue.QueueConfig, f func(context.Context, *queue.Delivery) error) {
 		running.Go(func() {
-			q, err := h.config.Broker.Queue(ctx, c)
+			q, err := h.open(ctx, c)
 			if err == nil {
 				err = q.Consume(ctx, queue.ConsumerConfig{Name: "hooks"}, f)
 			}
@@ -77,6 +78,24 @@ func (h *Hooks) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	return context.Cause(ctx)
+}
+
+// open returns a queue as soon as the log has been read in far enough.
+func (h *Hooks) open(ctx context.Context, c queue.QueueConfig) (*queue.Queue, error) {
+	c.From = h.from
+	look := time.NewTicker(openLook)
+	defer look.Stop()
+	for {
+		q, err := h.config.Broker.Queue(ctx, c)
+		if !errors.Is(err, queue.ErrUnavailable) {
+			return q, err
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 // deliver tells one endpoint. An error has it told again, later.
