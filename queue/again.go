@@ -131,8 +131,12 @@ func (q *Queue) nextAgain(r *reader) (seq uint64, ok, room bool) {
 			r.blocked = true
 			return 0, false, false
 		}
-		seq = r.redo[0]
-		r.redo = slices.Delete(r.redo, 0, 1)
+		i, ok := slices.BinarySearch(r.redo, q.trial) // all others wait for its end
+		if !ok {
+			i = 0
+		}
+		seq = r.redo[i]
+		r.redo = slices.Delete(r.redo, i, i+1)
 		w := q.window.find(seq)
 		if w == nil || w.dying || w.holder != nil {
 			continue

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"fmt"
 	"runtime"
 	"slices"
 	"sync"
@@ -154,6 +155,10 @@ func (w *workers) again(r *reader, budget int) (n int, room bool, err error) {
 		seq, ok, room := q.nextAgain(r)
 		if !ok {
 			return n, room, nil
+		}
+		if seq > w.broker.hub.mark.load() { // the index has not come to it yet: that it is not there says nothing
+			q.putBack(r, seq)
+			return n, true, fmt.Errorf("%w: the index is behind the log", ErrUnavailable)
 		}
 		e, err := q.lookup(seq)
 		if err != nil {

@@ -4,8 +4,7 @@
 //	go test ./internal/faults         a few rounds
 //	make faults                       many
 //
-// HOLDPOST_FAULTS=long asks for many. In it, other than in the few, shared queues bound their deliveries, and every other process
-// attaches its consumers before the broker is ready. Each test prints its seed, and takes another one from HOLDPOST_FAULTS_SEED: that repeats
+// HOLDPOST_FAULTS=long asks for many. Each test prints its seed, and takes another one from HOLDPOST_FAULTS_SEED: that repeats
 // what is published and when faults come, by the count of events, but not how goroutines take turns. Of a test that fails the
 // history is left in a file that it names; HOLDPOST_FAULTS_HISTORY=file checks such a file again.
 package faults

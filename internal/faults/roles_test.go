@@ -31,18 +31,10 @@ func (r role) name() string { return r.config.Name + "@" + r.config.Topic }
 var roles = []role{
 	{config: queue.QueueConfig{Topic: "orders", Name: "ann", From: queue.StartFirst}, consumers: 2},
 	{config: queue.QueueConfig{Topic: "chat/1", Name: "bob", From: queue.StartFirst, AckTimeout: -1}, manual: true, consumers: 1},
-	{config: queue.QueueConfig{Topic: "orders", Name: "work", From: queue.StartFirst, Shared: true, AckTimeout: -1, MaxDeliveries: deliveries(20),
+	{config: queue.QueueConfig{Topic: "orders", Name: "work", From: queue.StartFirst, Shared: true, AckTimeout: -1, MaxDeliveries: 20,
 		Backoff: []time.Duration{10 * time.Millisecond}}, consumers: 3},
-	{config: queue.QueueConfig{Topic: "chat/1", Name: "lease", From: queue.StartFirst, Shared: true, AckTimeout: 3 * time.Second, MaxDeliveries: deliveries(6),
+	{config: queue.QueueConfig{Topic: "chat/1", Name: "lease", From: queue.StartFirst, Shared: true, AckTimeout: 3 * time.Second, MaxDeliveries: 6,
 		Backoff: []time.Duration{0, 20 * time.Millisecond}}, consumers: 2, forgetful: true},
-}
-
-// deliveries bounds the deliveries of a queue, in the long tier alone.
-func deliveries(most int) int {
-	if long() {
-		return most
-	}
-	return -1
 }
 
 func digest(name string, args []byte, attachments [][]byte) string {

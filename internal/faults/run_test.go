@@ -68,7 +68,7 @@ const patience = 3 * time.Minute
 func (r *run) process(each func(n int, e history.Event, kill, stop func())) error {
 	r.Helper()
 	r.Number++
-	r.Eager = long() && r.random.IntN(2) == 0
+	r.Eager = r.random.IntN(2) == 0
 	config, err := json.Marshal(r.life)
 	if err != nil {
 		r.Fatal(err)
