@@ -132,7 +132,7 @@ func TestBacklog(t *testing.T) {
 			total := 0
 			for i := range count {
 				n := 12 + r.IntN(200)
-				if i%50 == 0 {
+				if i%200 == 0 {
 					n = 12 + r.IntN(300_000)
 				}
 				total += n
@@ -496,8 +496,18 @@ func TestUnflushed(t *testing.T) {
 	conn := h.DialWebSocket("EIO=4&transport=websocket")
 	defer conn.Close()
 	s := sessionOf(h, 1).session
+	idle := func() { // nobody else is writing: then who sends writes, once half of the queue is full
+		for busy := true; busy; runtime.Gosched() {
+			s.mu.Lock()
+			busy = s.writing || s.queue != nil
+			s.mu.Unlock()
+		}
+	}
 	const count = 1000
 	for i := range count {
+		if i%200 == 0 {
+			idle()
+		}
 		if !s.Send(false, NewBinary(pattern(0, i, 20))) {
 			t.Fatalf("message %d is refused", i)
 		}
