@@ -128,7 +128,7 @@ func (l *socketLink) look(fd uintptr) bool {
 		l.buf = reads.Get().(*[readSize]byte)
 	}
 	for {
-		l.n, l.err = unix.Read(int(fd), l.buf[:])
+		l.n, l.err = receive(int(fd), l.buf[:])
 		switch {
 		case l.err == nil && l.n > 0:
 			return true

@@ -2,12 +2,16 @@ package engineio
 
 import (
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/holdpost/holdpost/internal/frame"
 )
 
 func TestOrder(t *testing.T) {
@@ -121,6 +125,32 @@ func TestQueueBounds(t *testing.T) {
 					t.Error("one more fits")
 				}
 				c.ended("over the bounds", ReasonSlowPeer)
+			})
+		})
+	}
+}
+
+// Whoever sends without flushing does not fill the queue by that alone, and so have the session closed.
+func TestUnflushed(t *testing.T) {
+	for name, c := range map[string]Config{"packets": {QueuePackets: 100}, "bytes": {QueueBytes: 3 * pieceSize}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { // where the time that flushes does not pass meanwhile
+				c.PingInterval = -1
+				srv := (&host{t: t}).server(c)
+				s := srv.newSession(httptest.NewRequest("GET", "/socket.io/?EIO=4&transport=websocket", nil))
+				ws := &socket{session: s, link: new(tapLink), frames: frame.Reader{Limits: srv.limits}}
+				s.ws = ws
+				srv.begin(s)
+				for i := range 1000 {
+					if !s.Send(false, NewText(make([]byte, 200))) {
+						t.Fatalf("message %d is refused", i)
+					}
+					if n := s.Queued(); n > pieceSize {
+						t.Fatalf("%d bytes are queued", n)
+					}
+				}
+				ws.lost(io.EOF)
+				srv.Close()
 			})
 		})
 	}

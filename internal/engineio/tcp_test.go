@@ -489,32 +489,3 @@ func TestIdleStacks(t *testing.T) {
 		return stacks() < fresh+count<<10
 	})
 }
-
-// Whoever sends without flushing does not fill the queue by that alone, and so have the session closed.
-func TestUnflushed(t *testing.T) {
-	h := serveHost(t, Config{QueuePackets: 100, QueueBytes: 1 << 20}, listen(t, "tcp"))
-	conn := h.DialWebSocket("EIO=4&transport=websocket")
-	defer conn.Close()
-	s := sessionOf(h, 1).session
-	idle := func() { // nobody else is writing: then who sends writes, once half of the queue is full
-		for busy := true; busy; runtime.Gosched() {
-			s.mu.Lock()
-			busy = s.writing || s.queue != nil
-			s.mu.Unlock()
-		}
-	}
-	const count = 1000
-	for i := range count {
-		if i%200 == 0 {
-			idle()
-		}
-		if !s.Send(false, NewBinary(pattern(0, i, 20))) {
-			t.Fatalf("message %d is refused", i)
-		}
-	}
-	s.Flush()
-	c := checker{}
-	if err := c.read(conn, count); err != nil {
-		t.Errorf("%v: %v", err, c.wrong)
-	}
-}
