@@ -40,7 +40,8 @@ type link struct {
 	heard   bool           // something has come over the WebSocket
 
 	out       serial.Queue[outgoing] // what is to be written
-	to        sink                   // owned by the writer
+	to        sink                   // owned by the writer, and
+	shut      bool                   // the server takes nothing more
 	answering atomic.Bool            // the answer to a heartbeat waits to be written
 
 	ws atomic.Pointer[webSocket] // what is read from; nil while polling
@@ -73,7 +74,10 @@ func (l *link) end(reason holdpost.Reason, err error) {
 	}
 }
 
-var errEnded = errors.New("session ended")
+var (
+	errEnded  = errors.New("session ended")
+	errHungUp = errors.New("the WebSocket was closed")
+)
 
 // fail is end for the reader, which has to return.
 func (l *link) fail(reason holdpost.Reason, err error) error {
@@ -150,7 +154,7 @@ func (l *link) Control(op frame.Opcode, payload []byte) error {
 		}
 	case frame.Close:
 		code, reason := frame.ParseClose(payload)
-		return l.fail(holdpost.ReasonTransportClose, fmt.Errorf("the WebSocket was closed with code %d %q", code, reason))
+		return fmt.Errorf("%w with code %d %q", errHungUp, code, reason)
 	}
 	return nil
 }
@@ -219,7 +223,7 @@ func (l *link) write(batch []outgoing) {
 	var err error
 	for i := range batch {
 		switch o := &batch[i]; {
-		case l.ctx.Err() != nil:
+		case l.ctx.Err() != nil || l.shut:
 			return
 		case o.socket != nil:
 			err = o.socket.writeTo(l, to)
@@ -247,10 +251,14 @@ func (l *link) write(batch []outgoing) {
 	if err == nil {
 		err = to.flush()
 	}
-	if err != nil {
-		l.end(holdpost.ReasonTransportError, err)
+	if err != nil { // if the server has ended the session, what it said last is on its way to the reader
+		l.shut = true
+		time.AfterFunc(lastWords, func() { l.end(holdpost.ReasonTransportError, err) })
 	}
 }
+
+// lastWords is how long a session is read after nothing can be written to it any more.
+const lastWords = time.Second
 
 // sink returns where to write, while nobody moves the session to another transport.
 func (l *link) sink() (to sink, release func()) {

@@ -137,5 +137,5 @@ func (p *probeHandler) Control(op frame.Opcode, _ []byte) error {
 
 // closedByPeer tells whether a connection ended because the other side closed it.
 func closedByPeer(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+	return errors.Is(err, errHungUp) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }

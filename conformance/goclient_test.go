@@ -78,7 +78,7 @@ func goServer(t *testing.T) string {
 	}
 	journal := delivery.NewJournal(store.Broker, nil)
 	srv := holdpost.NewServer(&holdpost.Config{
-		Recovery: &holdpost.Recovery{Journal: journal}, PingInterval: 300 * time.Millisecond, PingTimeout: time.Second,
+		Recovery: &holdpost.Recovery{Journal: journal}, PingInterval: 300 * time.Millisecond, PingTimeout: 6 * time.Second,
 	})
 	for _, ns := range []*holdpost.Namespace{srv.Of("/"), srv.Of("/admin")} {
 		serveGoClient(ns)

@@ -7,7 +7,7 @@ import { createRequire } from "node:module";
 const { Server } = createRequire(new URL("../../bench/npm/", import.meta.url))("socket.io");
 
 const http = createServer();
-const io = new Server(http, { serveClient: false, connectionStateRecovery: {}, pingInterval: 300, pingTimeout: 1000 });
+const io = new Server(http, { serveClient: false, connectionStateRecovery: {}, pingInterval: 300, pingTimeout: 6000 });
 
 for (const name of ["/", "/admin"]) {
   const namespace = io.of(name);
