@@ -51,7 +51,7 @@ func (q *Queue) admit(r *reader, e *Event) (to *Consumer, attempt int, v verdict
 		return nil, 0, passed // acknowledged
 	}
 	now := time.Now()
-	if !e.Expires.IsZero() && !e.Expires.After(now) {
+	if q.broker.expired(e) {
 		q.noteLocked(expired, seq, nil, 0, "")
 		q.ackLocked(seq) // nobody is to get it any more
 		q.passLocked(r, seq)

@@ -100,6 +100,7 @@ type committer struct {
 	want    uint64 // somebody needs durable to reach this
 	closing bool
 	failed  error // sticky: the engine has failed for good
+	stalled error // the disk does not answer: nothing is taken meanwhile
 }
 
 func newCommitter(engine Engine, log *slog.Logger, conn *nats.Conn, durable *watermark) (*committer, error) {
@@ -143,10 +144,13 @@ func (c *committer) refusal() error {
 }
 
 func (c *committer) refusalLocked() error {
-	if c.closing {
+	switch {
+	case c.closing:
 		return ErrClosed
+	case c.failed != nil:
+		return c.failed
 	}
-	return c.failed
+	return c.stalled
 }
 
 // require makes sure that durable reaches seq, which the log has stored, even if nobody publishes any more.
@@ -184,8 +188,9 @@ func (c *committer) run() {
 		if failed == nil && len(batch) > 0 {
 			c.publish(batch)
 		}
+		var late <-chan error
 		if failed == nil {
-			failed = c.commit(batch, want)
+			late, failed = c.commit(batch, want)
 		}
 		for i, r := range batch {
 			if failed != nil && !r.answered { // taken after the engine had failed
@@ -193,6 +198,12 @@ func (c *committer) run() {
 			}
 			r.done(r)
 			batch[i] = nil
+		}
+		if late != nil {
+			failed = c.committed(nil, <-late)
+			c.mu.Lock()
+			c.stalled = nil
+			c.mu.Unlock()
 		}
 		if len(batch) > 0 || (failed == nil && want > c.durable.load()) {
 			continue
@@ -325,31 +336,56 @@ func (c *committer) answer(batch []*request, prefix string, m *nats.Msg) bool {
 	return true
 }
 
-// commit makes the batch durable and moves the mark. After an error nobody can say what is stored: the engine has failed.
-func (c *committer) commit(batch []*request, want uint64) error {
+// commit makes the batch durable and moves the mark. After an error nobody can say what is stored: the engine has failed. If the
+// disk does not answer in time nobody can say so either, and late tells what comes of it in the end.
+func (c *committer) commit(batch []*request, want uint64) (late <-chan error, err error) {
 	stored := want > c.durable.load()
 	for _, r := range batch {
 		stored = stored || r.err == nil // a duplicate too: what it repeats may be younger than the last commit
 	}
 	if !stored {
-		return nil
+		return nil, nil
 	}
 	c.last = max(c.last, want)
-	if err := c.engine.Commit(c.last); err != nil {
-		c.log.Error("commit", "last", c.last, "cause", err)
-		for _, r := range batch {
-			if r.err == nil {
-				r.err = fmt.Errorf("%w: %w", ErrUnknown, err)
-			}
-		}
-		failed := fmt.Errorf("%w: %w", ErrUnavailable, err)
-		c.mu.Lock()
-		c.failed = failed
-		c.mu.Unlock()
-		return failed
+	last := c.last
+	outcome := make(chan error, 1)
+	go func() { outcome <- c.engine.Commit(last) }() // waited for here, or by run
+	patience := time.NewTimer(ackPatience)
+	defer patience.Stop()
+	select {
+	case err := <-outcome:
+		return nil, c.committed(batch, err)
+	case <-patience.C:
 	}
-	c.durable.advance(c.last)
-	return nil
+	c.log.Error("the disk does not answer", "last", last, "for", ackPatience)
+	c.mu.Lock()
+	c.stalled = fmt.Errorf("%w: the disk has not answered for %v", ErrUnavailable, ackPatience)
+	unknown(batch, c.stalled)
+	c.mu.Unlock()
+	return outcome, nil
+}
+
+// committed takes in the outcome of a commit.
+func (c *committer) committed(batch []*request, err error) error {
+	if err == nil {
+		c.durable.advance(c.last)
+		return nil
+	}
+	c.log.Error("commit", "last", c.last, "cause", err)
+	unknown(batch, err)
+	failed := fmt.Errorf("%w: %w", ErrUnavailable, err)
+	c.mu.Lock()
+	c.failed = failed
+	c.mu.Unlock()
+	return failed
+}
+
+func unknown(batch []*request, why error) {
+	for _, r := range batch {
+		if r.err == nil {
+			r.err = fmt.Errorf("%w: %w", ErrUnknown, why)
+		}
+	}
 }
 
 // unsent tells why a message was not given to the log.

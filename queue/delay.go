@@ -155,7 +155,7 @@ func (b *Broker) publishDue(due []wake) (failed []wake) {
 	if len(due) == 0 {
 		return nil
 	}
-	if b.refuses(b.life) != nil || b.caughtUp(b.life) != nil {
+	if b.refuses(b.life) != nil || b.engine.Clock() != nil || b.caughtUp(b.life) != nil { // later is better than too early
 		return due
 	}
 	type result struct {

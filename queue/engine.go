@@ -74,6 +74,9 @@ type Engine interface {
 
 	// Health returns nil while the engine can store.
 	Health() error
+
+	// Clock returns nil while the clock can be relied on, and else why not: then nothing expires.
+	Clock() error
 }
 
 // Index is a node's read model of the log: it is derived from the log and can be thrown away. One goroutine writes

@@ -13,10 +13,19 @@ const (
 	expireEvents = 5000 // events that the tail drops in one go
 	eraseEvents  = 1000 // events that are deleted from the log in one go
 	erasePause   = time.Second
+	cutRarely    = time.Minute // between two looks for what is too old for the log, at most
 )
 
-// expireEvents has the events dropped whose time is over.
+// expired says whether an event's time is over.
+func (b *Broker) expired(e *Event) bool {
+	return !e.Expires.IsZero() && !e.Expires.After(time.Now()) && b.engine.Clock() == nil
+}
+
+// expire has the events dropped whose time is over.
 func (t *tail) expire() bool {
+	if t.engine.Clock() != nil {
+		return true
+	}
 	for more := true; more; {
 		if !t.insist("expire events", func() error {
 			n, trimmed, err := t.index.Expire(time.Now(), expireEvents)
@@ -58,6 +67,7 @@ func (t *tail) shorten(batch []*Event) bool {
 func (b *Broker) erase() {
 	timer := time.NewTimer(erasePause)
 	defer timer.Stop()
+	var cut time.Time
 	for {
 		select {
 		case <-timer.C:
@@ -67,6 +77,12 @@ func (b *Broker) erase() {
 		pause := erasePause
 		if b.unwell() == nil {
 			start := time.Now()
+			if start.Sub(cut) >= min(max(b.policies.logAge/100, erasePause), cutRarely) {
+				cut = start
+				if err := b.cutOff(b.life); err != nil && !b.isClosed() {
+					b.log.Warn("drop what is too old from the log", "cause", err)
+				}
+			}
 			more, err := b.eraseSome(b.life)
 			if err != nil && !b.isClosed() {
 				b.log.Warn("delete dropped events from the log", "cause", err)
@@ -76,6 +92,43 @@ func (b *Broker) erase() {
 		}
 		timer.Reset(pause)
 	}
+}
+
+// cutOff drops from the log what is older than any topic keeps it.
+func (b *Broker) cutOff(ctx context.Context) error {
+	if b.policies.logAge < 0 || b.engine.Clock() != nil || b.Ready() != nil {
+		return nil
+	}
+	upto, err := b.index.FindAll(time.Now().Add(-b.policies.logAge))
+	if err != nil {
+		return err
+	}
+	info, err := b.events.Info(ctx)
+	if err != nil {
+		return err
+	}
+	if first := info.State.FirstSeq; info.State.Msgs == 0 || upto < first {
+		return nil
+	} else if err := b.cutThrough(ctx, first, upto); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
+}
+
+func (b *Broker) cutThrough(ctx context.Context, first, upto uint64) error {
+	over, err := b.engine.Deleting(upto + 1 - first)
+	if err != nil {
+		return err
+	}
+	defer over()
+	if err := b.events.Purge(ctx, jetstream.WithPurgeSequence(upto+1)); err != nil {
+		return err
+	}
+	defer b.trims.Add(1)
+	if err := b.write(ctx, func() error { return b.index.Trim(upto + 1) }); err != nil {
+		return err
+	}
+	return b.noteFront(ctx)
 }
 
 func (b *Broker) eraseSome(ctx context.Context) (more bool, err error) {

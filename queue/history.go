@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"time"
 )
 
 const (
@@ -92,7 +91,7 @@ func (b *Broker) forward(topic string, pos uint64, gaps []Gap, limit int, first 
 	if n := len(p.Events); n > 0 && !p.Complete {
 		p.Next.Seq = p.Events[n-1].Offset.Seq
 	}
-	p.Events = everybodys(p.Events)
+	p.Events = b.everybodys(p.Events)
 	return p, nil
 }
 
@@ -111,16 +110,13 @@ func (b *Broker) backward(topic string, upto uint64, limit int) (Page, error) {
 		p.Next.Seq = p.Events[n-1].Offset.Seq - 1
 	}
 	slices.Reverse(p.Events)
-	p.Events = everybodys(p.Events)
+	p.Events = b.everybodys(p.Events)
 	return p, nil
 }
 
 // everybodys leaves out what is for one queue alone, and what has expired.
-func everybodys(events []*Event) []*Event {
-	now := time.Now()
-	return slices.DeleteFunc(events, func(e *Event) bool {
-		return e.Queue != "" || !e.Expires.IsZero() && !e.Expires.After(now)
-	})
+func (b *Broker) everybodys(events []*Event) []*Event {
+	return slices.DeleteFunc(events, func(e *Event) bool { return e.Queue != "" || b.expired(e) })
 }
 
 // Events returns the events of a topic from a place on that were stored before the iteration began, in order. A [*Gap] as an error
@@ -199,7 +195,7 @@ func (b *Broker) event(ctx context.Context, topic, id string) (*Event, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if e == nil || len(everybodys([]*Event{e})) == 0 {
+	if e == nil || len(b.everybodys([]*Event{e})) == 0 {
 		return nil, ErrNotFound
 	}
 	return e, nil

@@ -128,7 +128,7 @@ func (b *Broker) publish(ctx context.Context, m Message, done func(Published, er
 	}
 	var known uint64
 	var last string
-	if m.ID != "" && (policy.DedupeWindow > b.config.DedupeWindow || m.ExpectLast != nil) {
+	if m.ID != "" && (policy.DedupeWindow > b.config.DedupeWindow || m.ExpectLast != nil || b.engine.Clock() != nil) {
 		if known, err = b.publishedBefore(m.Topic, m.ID, policy.DedupeWindow); err != nil {
 			return nil, err
 		}
@@ -219,8 +219,8 @@ func (p *publication) undo(b *Broker) {
 	}
 }
 
-// publishedBefore returns the sequence of the event that was published with the id within the window, 0 if none was. Of the last
-// of them the index need not know: the log looks after those.
+// publishedBefore returns the sequence of the event that was published with the id within the window, 0 if none was. While the clock
+// can't be relied on, no window ends. Of the last of them the index need not know: the log looks after those.
 func (b *Broker) publishedBefore(topic, id string, window time.Duration) (uint64, error) {
 	seq, err := b.index.FindID(topic, id)
 	if err != nil {
@@ -230,7 +230,7 @@ func (b *Broker) publishedBefore(topic, id string, window time.Duration) (uint64
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if e == nil || time.Since(e.Time) > window {
+	if e == nil || time.Since(e.Time) > window && b.engine.Clock() == nil {
 		return 0, nil
 	}
 	return seq, nil

@@ -378,3 +378,43 @@ func TestClosedBroker(t *testing.T) {
 		}
 	}
 }
+
+// A disk that hangs gives nobody an answer that is not true, and holds up nobody who does not need it.
+func TestDiskHangs(t *testing.T) {
+	hang := make(chan struct{})
+	g := &gate{}
+	var hanging atomic.Bool
+	g.commit = func(last uint64, next func(uint64) error) error {
+		if hanging.Load() {
+			<-hang
+		}
+		return next(last)
+	}
+	n := openWith(t, t.TempDir(), setup{config: func(c *queue.Config) { g.Engine, c.Engine = c.Engine, g }})
+	for i := range 5 {
+		n.publish(t, "t", i)
+	}
+	hanging.Store(true)
+	if _, err := n.Publish(context.Background(), message("t", 5)); !errors.Is(err, queue.ErrUnknown) {
+		t.Errorf("%v", err)
+	}
+	if _, err := n.Publish(context.Background(), message("t", 6)); !errors.Is(err, queue.ErrUnavailable) || errors.Is(err, queue.ErrUnknown) {
+		t.Errorf("%v", err)
+	}
+	if err := n.Health(); !errors.Is(err, queue.ErrUnavailable) {
+		t.Errorf("healthy: %v", err)
+	}
+	if got := n.all(t, "t"); len(got) != 5 { // reading goes on
+		t.Errorf("%q", got)
+	}
+	hanging.Store(false)
+	close(hang)
+	until(t, "it to recover", func() bool { return n.Health() == nil })
+	if p := n.publish(t, "t", 5); !p.Duplicate {
+		t.Errorf("%+v was stored", p)
+	}
+	n.publish(t, "t", 6)
+	if got := n.all(t, "t"); len(got) != 7 {
+		t.Errorf("%q", got)
+	}
+}

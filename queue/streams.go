@@ -16,19 +16,13 @@ const (
 	streamSlack = 64 << 10 // what an envelope, its subject and a dead letter's reason add to an event
 )
 
-// openStreams makes the streams or brings their limits up to date.
+// openStreams makes the streams or brings their limits up to date. The log's age is not one of theirs: the engine would go by
+// a clock that may have been set wrong.
 func (b *Broker) openStreams(ctx context.Context, api, tail *nats.Conn) error {
 	c := b.config
-	age, size := b.policies.logAge, c.MaxBytes
-	if age < 0 {
-		age = 0
-	}
+	size := c.MaxBytes
 	if size < 0 {
 		size = -1
-	}
-	window := c.DedupeWindow
-	if age > 0 {
-		window = min(window, age) // the engine refuses a longer one
 	}
 	js, err := jetstream.New(api)
 	if err != nil {
@@ -37,8 +31,8 @@ func (b *Broker) openStreams(ctx context.Context, api, tail *nats.Conn) error {
 	b.events, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: eventStream, Subjects: []string{subjectPrefix + ">"}, Storage: jetstream.FileStorage,
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
-		MaxAge: age, MaxBytes: size, MaxMsgs: -1, MaxMsgsPerSubject: -1, MaxMsgSize: int32(c.MaxEventBytes + streamSlack),
-		Duplicates: window, Replicas: b.engine.Replicas(), AllowDirect: true, AllowAtomicPublish: true,
+		MaxBytes: size, MaxMsgs: -1, MaxMsgsPerSubject: -1, MaxMsgSize: int32(c.MaxEventBytes + streamSlack),
+		Duplicates: c.DedupeWindow, Replicas: b.engine.Replicas(), AllowDirect: true, AllowAtomicPublish: true,
 	})
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", eventStream, err)

@@ -57,7 +57,6 @@ func (e *Engine) commit(last uint64) error {
 	e.stamp()
 	if last > m.last {
 		m.last = last
-		m.addSample(last, m.wall)
 	}
 	m.count()
 	err := e.file.write(m)

@@ -38,6 +38,7 @@ type Config struct {
 	Logger     *slog.Logger // nil = slog.Default()
 	Reserve    int64        // bytes of the disk that stay free; 0 = 256 MiB or 5 % of the disk, whichever is more; negative = none
 	Level      string       // LevelDisk or LevelMemory; "" = LevelDisk
+	TrustClock bool         // whatever the clock did, it is right now
 	AcceptLoss bool         // go on under a new epoch when acknowledged events are missing
 }
 
@@ -61,6 +62,7 @@ type Engine struct {
 	dirFile *os.File
 	flush   func(dir, mark *os.File) error // tests replace it before anything is committed
 	boot    [16]byte
+	clock   *clock
 
 	failed  atomic.Pointer[error] // the first error of a commit
 	full    atomic.Pointer[error] // what Room returns
@@ -105,6 +107,7 @@ func Start(ctx context.Context, c Config) (*Engine, error) {
 	default:
 		return nil, fmt.Errorf("start engine: level %q is neither %q nor %q", c.Level, LevelDisk, LevelMemory)
 	}
+	e.clock = newClock(e.log, c.TrustClock)
 	if err := e.start(ctx, c); err != nil {
 		e.release()
 		return nil, fmt.Errorf("start engine: %w", err)
@@ -216,6 +219,9 @@ func (e *Engine) Health() error {
 	}
 	return e.lines.gaveUp()
 }
+
+// Clock returns nil while the clock can be relied on, and else why not: events should not expire by it.
+func (e *Engine) Clock() error { return e.clock.err() }
 
 // Close stops the engine: connections that are still open are cut. Everything that the server acknowledged is durable
 // when Close returns nil. Further calls return the same.

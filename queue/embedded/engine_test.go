@@ -69,7 +69,7 @@ func openLog(e *Engine) (eventLog, func(), error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	s, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: logStream, Subjects: []string{"evt.0.>"}, AllowDirect: true,
-		MaxAge: 72 * time.Hour, Duplicates: 2 * time.Minute})
+		Duplicates: 2 * time.Minute})
 	if err != nil {
 		nc.Close()
 		return eventLog{}, nil, err

@@ -52,10 +52,9 @@ type logState struct {
 	messages    uint64
 	lowestHole  uint64 // among the missing within first..last, when there are any and look was to find out
 	highestHole uint64
-	maxAge      time.Duration
 	bytes       uint64
 	maxBytes    int64
-	bounded     bool // by a number of messages
+	lastTime    time.Time // when the last message was stored
 }
 
 // holes counts the sequences within first..last that are missing.
@@ -86,8 +85,7 @@ func (e *Engine) look(ctx context.Context, where bool) (logState, error) {
 		}
 	}
 	s := logState{exists: true, first: info.State.FirstSeq, last: info.State.LastSeq, messages: info.State.Msgs,
-		maxAge: info.Config.MaxAge, bytes: info.State.Bytes, maxBytes: info.Config.MaxBytes,
-		bounded: info.Config.MaxMsgs > 0 || info.Config.MaxMsgsPerSubject > 0}
+		bytes: info.State.Bytes, maxBytes: info.Config.MaxBytes, lastTime: info.State.LastTime}
 	if s.first == 0 { // never written to
 		s.first = s.last + 1
 	}
@@ -104,7 +102,7 @@ func (m *mark) see(s logState) {
 	}
 }
 
-// count sets what the log must hold now. Expiry moves first later than the log, so this is never too low by its doing.
+// count sets what the log must hold now.
 func (m *mark) count() {
 	if m.first == 0 && m.last > 0 {
 		m.first = 1
@@ -124,7 +122,7 @@ type verdict struct {
 
 // judge compares what was promised with what is there. rebooted says that the kernel is another one than when m was
 // written, so what was not flushed is gone.
-func (m *mark) judge(s logState, rebooted bool, now int64) verdict {
+func (m *mark) judge(s logState, rebooted bool) verdict {
 	must := m.last
 	if rebooted && !m.clean {
 		must = m.confirmed // the commit of the rest may not have been over, and then none of it was acknowledged
@@ -144,9 +142,9 @@ func (m *mark) judge(s logState, rebooted bool, now int64) verdict {
 			return verdict{newEpoch: true, from: 1}
 		}
 		add(first, must, must-first+1-min(m.holes, must-first))
-	case s.exists:
+	case s.exists: // whoever deletes says so before; but a full log does not ask
 		allowed := m.holes
-		if s.first > first && !m.expirable(s, now) {
+		if s.first > first && !s.full() {
 			to := min(s.first-1, max(must, s.last))
 			if n := to + 1 - min(first, to+1); n > allowed {
 				add(first, to, n-allowed)
@@ -172,13 +170,8 @@ func (m *mark) judge(s logState, rebooted bool, now int64) verdict {
 	return v
 }
 
-// expirable tells whether retention can explain that the log begins later than the mark says.
-func (m *mark) expirable(s logState, now int64) bool {
-	if s.bounded || s.maxBytes > 0 && s.bytes >= uint64(s.maxBytes)/4*3 {
-		return true
-	}
-	return s.maxAge > 0 && now-m.storedAfter(s.first-1) >= int64(s.maxAge)
-}
+// full tells whether the log may have dropped its oldest events for want of room.
+func (s logState) full() bool { return s.maxBytes > 0 && s.bytes >= uint64(s.maxBytes)/4*3 }
 
 // openMark reads the high-water file, or makes the first one of a new store. damaged says that a store is there whose
 // promises are not known.
@@ -217,7 +210,6 @@ func (e *Engine) openMark(accept bool) (damaged bool, err error) {
 func (e *Engine) createMark() (err error) {
 	e.mark.epoch = newEpoch()
 	e.stamp()
-	e.mark.addSample(e.mark.last, e.mark.wall)
 	e.file, err = createMark(e.dir, &e.mark)
 	return err
 }
@@ -241,8 +233,8 @@ func (e *Engine) guard(ctx context.Context, accept, damaged bool) error {
 	}
 	m := &e.mark
 	rebooted := e.boot != m.boot || e.boot == [16]byte{}
-	e.compareClocks(rebooted)
-	v := m.judge(state, rebooted, time.Now().UnixNano())
+	e.clock.start(m, rebooted, state.lastTime)
+	v := m.judge(state, rebooted)
 	if v.loss != nil {
 		v.loss.Dir = e.dir
 		unflushed := m.memory && rebooted && !m.clean // level "memory" never promised more
@@ -265,7 +257,6 @@ func (e *Engine) guard(ctx context.Context, accept, damaged bool) error {
 		m.addLoss(l)
 		m.epoch = newEpoch()
 		m.last, m.first = state.last, 0 // what was promised above is void
-		m.samples = append(m.samples[:0], sample{state.last, time.Now().UnixNano()})
 	}
 	m.see(state)
 	m.confirmed = min(m.confirmed, m.last) // the rest is in the page cache at best
@@ -297,21 +288,6 @@ func (e *Engine) setAside() error {
 	}
 	e.log.Warn("the damaged log was set aside", "path", aside)
 	return nil
-}
-
-// clockTolerance is how far the wall clock may move against the time since boot without a word.
-const clockTolerance = time.Minute
-
-// compareClocks warns when the clock was changed while the store was closed: retention goes by it.
-func (e *Engine) compareClocks(rebooted bool) {
-	now := time.Now().UnixNano()
-	off := time.Duration(now - e.mark.wall)
-	if !rebooted && e.mark.boottime != 0 {
-		off -= time.Duration(boottime() - e.mark.boottime)
-	}
-	if off < -clockTolerance || !rebooted && off > clockTolerance {
-		e.log.Warn("the clock was changed since the store was last open; events expire by it", "by", off.Round(time.Second))
-	}
 }
 
 // newEpoch returns a random number that is not 0.

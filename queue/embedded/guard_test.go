@@ -211,39 +211,40 @@ func TestRebootAtLevelMemory(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
-	const now = int64(100 * time.Hour)
-	whole := logState{exists: true, first: 1, last: 100, messages: 100, maxAge: 72 * time.Hour}
-	m := mark{epoch: 7, last: 100, confirmed: 90, first: 1, samples: []sample{{0, now - int64(80*time.Hour)}, {50, now - int64(time.Hour)}}}
+	whole := logState{exists: true, first: 1, last: 100, messages: 100}
 	with := func(s logState, f func(*logState)) logState { f(&s); return s }
 	for _, test := range []struct {
 		name     string
 		state    logState
 		clean    bool
 		rebooted bool
+		allowed  uint64
 		missing  uint64
 		newEpoch bool
 		from     uint64
 	}{
-		{"whole", whole, true, false, 0, false, 101},
-		{"longer", with(whole, func(s *logState) { s.last, s.messages = 105, 105 }), false, false, 0, false, 106},
-		{"short", with(whole, func(s *logState) { s.last, s.messages = 95, 95 }), false, false, 5, true, 96},
-		{"short after a reboot: never acknowledged", with(whole, func(s *logState) { s.last, s.messages = 95, 95 }), false, true, 0, true, 96},
-		{"short after an orderly stop and a reboot", with(whole, func(s *logState) { s.last, s.messages = 95, 95 }), true, true, 5, true, 96},
-		{"shorter after a reboot", with(whole, func(s *logState) { s.last, s.messages = 85, 85 }), false, true, 5, true, 86},
-		{"gone", logState{}, false, false, 100, true, 1},
-		{"a hole", with(whole, func(s *logState) { s.messages, s.lowestHole, s.highestHole = 98, 40, 60 }), true, false, 2, true, 40},
-		{"old events expired", with(whole, func(s *logState) { s.first, s.messages = 41, 60 }), true, false, 0, false, 101},
-		{"young events gone from the front", with(whole, func(s *logState) { s.first, s.messages = 61, 40 }), true, false, 60, true, 1},
-		{"front gone, no age limit", with(whole, func(s *logState) { s.first, s.messages, s.maxAge = 11, 90, 0 }), true, false, 10, true, 1},
-		{"front gone, full log", with(whole, func(s *logState) { s.first, s.messages, s.maxBytes, s.bytes = 61, 40, 1000, 900 }), true, false, 0, false, 101},
-		{"all expired", with(whole, func(s *logState) { s.first, s.messages, s.maxAge = 101, 0, time.Minute }), true, false, 0, false, 101},
-		{"emptied", with(whole, func(s *logState) { s.first, s.messages = 101, 0 }), true, false, 100, true, 1},
+		{"whole", whole, true, false, 0, 0, false, 101},
+		{"longer", with(whole, func(s *logState) { s.last, s.messages = 105, 105 }), false, false, 0, 0, false, 106},
+		{"short", with(whole, func(s *logState) { s.last, s.messages = 95, 95 }), false, false, 0, 5, true, 96},
+		{"short after a reboot: never acknowledged", with(whole, func(s *logState) { s.last, s.messages = 95, 95 }), false, true, 0, 0, true, 96},
+		{"short after an orderly stop and a reboot", with(whole, func(s *logState) { s.last, s.messages = 95, 95 }), true, true, 0, 5, true, 96},
+		{"shorter after a reboot", with(whole, func(s *logState) { s.last, s.messages = 85, 85 }), false, true, 0, 5, true, 86},
+		{"gone", logState{}, false, false, 0, 100, true, 1},
+		{"a hole", with(whole, func(s *logState) { s.messages, s.lowestHole, s.highestHole = 98, 40, 60 }), true, false, 0, 2, true, 40},
+		{"deleted", with(whole, func(s *logState) { s.messages, s.lowestHole, s.highestHole = 98, 40, 60 }), true, false, 2, 0, false, 101},
+		{"one more than was deleted", with(whole, func(s *logState) { s.messages, s.lowestHole, s.highestHole = 97, 40, 60 }), true, false, 2, 1, true, 40},
+		{"gone from the front", with(whole, func(s *logState) { s.first, s.messages = 61, 40 }), true, false, 0, 60, true, 1},
+		{"deleted from the front", with(whole, func(s *logState) { s.first, s.messages = 61, 40 }), true, false, 60, 0, false, 101},
+		{"deleted from the front and within", with(whole, func(s *logState) { s.first, s.messages = 61, 35 }), true, false, 65, 0, false, 101},
+		{"front gone, full log", with(whole, func(s *logState) { s.first, s.messages, s.maxBytes, s.bytes = 61, 40, 1000, 900 }), true, false, 0, 0, false, 101},
+		{"all deleted", with(whole, func(s *logState) { s.first, s.messages = 101, 0 }), true, false, 100, 0, false, 101},
+		{"emptied", with(whole, func(s *logState) { s.first, s.messages = 101, 0 }), true, false, 0, 100, true, 1},
 	} {
-		m := m
+		m := mark{epoch: 7, last: 100, confirmed: 90, first: 1, holes: test.allowed}
 		if m.clean = test.clean; test.clean {
 			m.confirmed = m.last
 		}
-		v := m.judge(test.state, test.rebooted, now)
+		v := m.judge(test.state, test.rebooted)
 		missing := uint64(0)
 		if v.loss != nil {
 			missing = v.loss.Missing
@@ -255,22 +256,86 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// fakeClock is a clock that a test moves.
+func fakeClock(t *testing.T) (c *clock, wall *time.Time, boot *time.Duration) {
+	wall, boot = new(time.Time), new(time.Duration)
+	*wall, *boot = time.Unix(1_800_000_000, 0), time.Hour
+	c = newClock(quiet(t), false)
+	c.wall = func() time.Time { return *wall }
+	c.boot = func() int64 { return int64(*boot) }
+	return c, wall, boot
+}
+
+func TestClockAtStart(t *testing.T) {
+	for _, test := range []struct {
+		name       string
+		wall, boot time.Duration // gone by since the store was closed
+		rebooted   bool
+		newest     time.Duration // how old the newest event is
+		suspect    bool
+	}{
+		{"nothing", 0, 0, false, 0, false},
+		{"an hour later", time.Hour, time.Hour, false, time.Hour, false},
+		{"adjusted", time.Hour + 50*time.Second, time.Hour, false, time.Hour, false},
+		{"an hour ahead", 2 * time.Hour, time.Hour, false, 2 * time.Hour, true},
+		{"an hour back", 0, time.Hour, false, 0, true},
+		{"days later, by another kernel", 72 * time.Hour, 0, true, 72 * time.Hour, false},
+		{"earlier, by another kernel", -time.Hour, 0, true, 0, true},
+		{"before the newest event", time.Minute, time.Minute, false, -2 * time.Minute, true},
+	} {
+		c, wall, boot := fakeClock(t)
+		m := &mark{wall: wall.UnixNano(), boottime: int64(*boot)}
+		*wall, *boot = wall.Add(test.wall), *boot+test.boot
+		c.start(m, test.rebooted, wall.Add(-test.newest))
+		if suspect := c.err() != nil; suspect != test.suspect {
+			t.Errorf("%s: %v", test.name, c.err())
+		}
+	}
+}
+
+func TestClockWhileRunning(t *testing.T) {
+	c, wall, boot := fakeClock(t)
+	c.start(&mark{}, false, time.Time{})
+	pass := func(d time.Duration) {
+		for range d / time.Second {
+			*wall, *boot = wall.Add(time.Second), *boot+time.Second
+			c.look()
+		}
+	}
+	pass(time.Minute)
+	if c.err() != nil {
+		t.Fatal(c.err())
+	}
+	*wall = wall.Add(-time.Hour)
+	pass(9 * time.Minute)
+	if c.err() == nil {
+		t.Error("the clock was changed, and nobody noticed")
+	}
+	*wall = wall.Add(time.Hour) // right again: the probation begins anew
+	pass(9 * time.Minute)
+	if c.err() == nil {
+		t.Error("believed too soon")
+	}
+	pass(2 * time.Minute)
+	if c.err() != nil {
+		t.Error(c.err())
+	}
+	c.trusted = true
+	*wall = wall.Add(time.Hour)
+	pass(time.Second)
+	if c.err() != nil {
+		t.Errorf("not believed, though asked to: %v", c.err())
+	}
+}
+
 func TestMarkCoding(t *testing.T) {
 	m := mark{generation: 5, epoch: 7, last: 100, confirmed: 99, first: 3, messages: 97, holes: 1, wall: -1, boottime: 12, boot: [16]byte{1, 15: 2}, clean: true,
 		memory: true}
 	for i := range uint64(2 * maxLosses) {
 		m.addLoss(queue.Loss{Epoch: i, From: i, To: i})
 	}
-	for i := range uint64(1000) {
-		m.addSample(i, int64(i)*int64(sampleInterval))
-	}
-	if len(m.losses) != maxLosses || m.losses[0].Epoch != maxLosses || len(m.samples) > maxSamples {
-		t.Errorf("%d losses, %d samples", len(m.losses), len(m.samples))
-	}
-	for i, s := range m.samples {
-		if i > 0 && s.seq <= m.samples[i-1].seq || s.wall != int64(s.seq)*int64(sampleInterval) {
-			t.Errorf("samples out of order: %v", m.samples)
-		}
+	if len(m.losses) != maxLosses || m.losses[0].Epoch != maxLosses {
+		t.Errorf("%d losses", len(m.losses))
 	}
 	var slot [slotSize]byte
 	m.encode(&slot)

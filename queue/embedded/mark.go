@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/holdpost/holdpost/queue"
 )
@@ -16,11 +15,10 @@ import (
 // The high-water file holds two slots that are written in turn, so that a torn write leaves the one before it. A slot is
 // a page: disks write it whole or not much at all, and the checksum tells.
 const (
-	markName   = "highwater"
-	slotSize   = 4096
-	markMagic  = "HPMARK\x00\x01"
-	maxLosses  = 64 // older ones are forgotten
-	maxSamples = 64
+	markName  = "highwater"
+	slotSize  = 4096
+	markMagic = "HPMARK\x00\x02"
+	maxLosses = 64 // older ones are forgotten
 )
 
 var (
@@ -43,13 +41,6 @@ type mark struct {
 	clean      bool // written by an orderly stop, after everything was flushed
 	memory     bool // the level: true = nothing was flushed
 	losses     []queue.Loss
-	samples    []sample
-}
-
-// sample says that the log stood at seq at a time. It tells expired events from lost ones.
-type sample struct {
-	seq  uint64
-	wall int64
 }
 
 func (m *mark) encode(slot *[slotSize]byte) {
@@ -61,12 +52,9 @@ func (m *mark) encode(slot *[slotSize]byte) {
 		b = le.AppendUint64(b, v)
 	}
 	b = append(b, m.boot[:]...)
-	b = append(b, flag(m.clean), flag(m.memory), byte(len(m.losses)), byte(len(m.samples)))
+	b = append(b, flag(m.clean), flag(m.memory), byte(len(m.losses)))
 	for _, l := range m.losses {
 		b = le.AppendUint64(le.AppendUint64(le.AppendUint64(b, l.Epoch), l.From), l.To)
-	}
-	for _, s := range m.samples {
-		b = le.AppendUint64(le.AppendUint64(b, s.seq), uint64(s.wall))
 	}
 	le.PutUint32(slot[slotSize-4:], crc32.Checksum(slot[:slotSize-4], castagnoli))
 }
@@ -92,16 +80,13 @@ func decodeMark(b []byte) (m mark, ok bool) {
 	m.wall, m.boottime = int64(u64()), int64(u64())
 	b = b[copy(m.boot[:], b):]
 	m.clean, m.memory = b[0] == 1, b[1] == 1
-	losses, samples := int(b[2]), int(b[3])
-	b = b[4:]
-	if losses > maxLosses || samples > maxSamples || m.epoch == 0 {
+	losses := int(b[2])
+	b = b[3:]
+	if losses > maxLosses || m.epoch == 0 {
 		return mark{}, false
 	}
 	for range losses {
 		m.losses = append(m.losses, queue.Loss{Epoch: u64(), From: u64(), To: u64()})
-	}
-	for range samples {
-		m.samples = append(m.samples, sample{u64(), int64(u64())})
 	}
 	return m, true
 }
@@ -112,40 +97,6 @@ func (m *mark) addLoss(l queue.Loss) {
 	if len(m.losses) > maxLosses {
 		m.losses = slices.Clone(m.losses[len(m.losses)-maxLosses:])
 	}
-}
-
-// sampleInterval is the finest distance between two samples; it doubles each time that they are thinned out.
-const sampleInterval = time.Minute
-
-// addSample notes the position now and then: recent times finely, old ones coarsely.
-func (m *mark) addSample(seq uint64, wall int64) {
-	if n := len(m.samples); n > 0 {
-		if last := m.samples[n-1]; seq <= last.seq || wall-last.wall < int64(sampleInterval) {
-			return
-		}
-	}
-	if len(m.samples) == maxSamples { // keep every other one of the older three quarters
-		old := m.samples[:maxSamples*3/4]
-		kept := m.samples[:0]
-		for i, s := range old {
-			if i%2 == 0 {
-				kept = append(kept, s)
-			}
-		}
-		m.samples = append(kept, m.samples[len(old):]...)
-	}
-	m.samples = append(m.samples, sample{seq, wall})
-}
-
-// storedAfter returns a time before which the event with this sequence was not yet stored; 0 = not known.
-func (m *mark) storedAfter(seq uint64) int64 {
-	wall := int64(0)
-	for _, s := range m.samples {
-		if s.seq < seq {
-			wall = s.wall
-		}
-	}
-	return wall
 }
 
 // markFile is the open high-water file.
