@@ -126,6 +126,9 @@ func (e *Engine) settle() {
 		state, err := e.look(ctx, false)
 		cancel()
 		e.mu.Lock()
+		if err == nil {
+			e.mark.cursors, e.mark.delayed = max(e.mark.cursors, state.cursors), max(e.mark.delayed, state.delayed)
+		}
 		if err == nil && state.exists && e.deletions == deletions { // else the state may be older than what was deleted
 			e.mark.first, e.mark.holes = state.first, min(e.mark.holes, state.holes()+e.deleting)
 		}

@@ -16,11 +16,18 @@
 //
 // # Store guard
 //
-// The high-water mark is what the store once promised: the epoch, the last sequence, the message count. Start compares
-// it with what the server found. If something is missing it returns a [*LossError] that names it and opens nothing;
-// with AcceptLoss it starts a new epoch instead, so that no offset of the old one is taken for an event that got its
-// number later. The guard counts; it does not read every record, so damage inside a record that the server skips
-// without counting it shows only when the record is read.
+// The high-water mark is what the store once promised: the epoch, the last sequence, how many messages may be missing. Start reads
+// every record before the server does, since the server drops what it can't read without a word, and compares what is there with
+// the mark. If something is missing or unreadable it returns a [*LossError] that names it and opens nothing; with AcceptLoss it
+// keeps the damaged files aside and starts a new epoch instead, so that no offset of the old one is taken for an event that
+// got its number later. What was never acknowledged, and what had been deleted before, it mends by itself. While the engine runs
+// it reads the store through once a day. [Verify] and [Repair] do the same for a store at rest, [Engine.Backup] and [Restore]
+// bring one elsewhere. docs/store.md has the formats.
+//
+// # Clock
+//
+// Events expire by the wall clock. When it was changed, while the store was closed or since, [Engine.Clock] says so for ten
+// minutes, and package queue lets nothing expire meanwhile.
 //
 // # Full disk
 //

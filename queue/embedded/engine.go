@@ -39,7 +39,9 @@ type Config struct {
 	Reserve    int64        // bytes of the disk that stay free; 0 = 256 MiB or 5 % of the disk, whichever is more; negative = none
 	Level      string       // LevelDisk or LevelMemory; "" = LevelDisk
 	TrustClock bool         // whatever the clock did, it is right now
-	AcceptLoss bool         // go on under a new epoch when acknowledged events are missing
+
+	ScrubEvery time.Duration // how often the whole store is read through, at 5 MB/s, to find damage; 0 = 24 h; negative = never
+	AcceptLoss bool          // go on under a new epoch when acknowledged events are missing
 }
 
 // startTimeout bounds the wait for the server once it has recovered its streams, and for its answers at start and stop.
@@ -66,6 +68,7 @@ type Engine struct {
 
 	failed  atomic.Pointer[error] // the first error of a commit
 	full    atomic.Pointer[error] // what Room returns
+	damaged atomic.Pointer[[]Damage]
 	sick    atomic.Pointer[error] // what the server says of itself
 	closing sync.Once
 	closed  error // what Close returns, after closing
@@ -114,6 +117,12 @@ func Start(ctx context.Context, c Config) (*Engine, error) {
 	}
 	e.loops.Go(e.watch)
 	e.loops.Go(e.settle)
+	if c.ScrubEvery == 0 {
+		c.ScrubEvery = scrubEvery
+	}
+	if c.ScrubEvery > 0 {
+		e.loops.Go(func() { e.scrub(c.ScrubEvery) })
+	}
 	return e, nil
 }
 
@@ -124,7 +133,7 @@ func (e *Engine) start(ctx context.Context, c Config) (err error) {
 	if err := os.MkdirAll(e.dir, 0o700); err != nil {
 		return err
 	}
-	if e.held, err = os.OpenFile(filepath.Join(e.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+	if e.held, err = os.OpenFile(filepath.Join(e.dir, lockName), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return err
 	}
 	if err := lock(e.held); errors.Is(err, ErrInUse) {
@@ -139,6 +148,9 @@ func (e *Engine) start(ctx context.Context, c Config) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := e.preflight(e.rebooted(), c.AcceptLoss); err != nil {
+		return err
+	}
 	if err := e.startServer(); err != nil {
 		return err
 	}
@@ -151,6 +163,9 @@ func (e *Engine) start(ctx context.Context, c Config) (err error) {
 	e.measuring.Unlock()
 	return nil
 }
+
+// rebooted says that the kernel is another one than when the mark was written, so what was not flushed is gone.
+func (e *Engine) rebooted() bool { return e.boot != e.mark.boot || e.boot == [16]byte{} }
 
 func (e *Engine) startServer() error {
 	if err := e.plan(); err != nil {

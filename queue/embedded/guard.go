@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -33,14 +34,27 @@ type LossError struct {
 	From    uint64 // the missing events lie in From..To, both included
 	To      uint64
 	Missing uint64 // how many
+
+	Damage []Damage // what is there and can't be read, if that is why
 }
 
 func (e *LossError) Error() string {
-	what := fmt.Sprintf("the log %s is gone, which held", e.Stream)
-	if e.Have > 0 {
-		what = fmt.Sprintf("the log %s ends at %d and lacks", e.Stream, e.Have)
+	if len(e.Damage) > 0 {
+		parts := make([]string, min(3, len(e.Damage)))
+		for i := range parts {
+			parts[i] = e.Damage[i].String()
+		}
+		if more := len(e.Damage) - len(parts); more > 0 {
+			parts = append(parts, fmt.Sprintf("and %d more", more))
+		}
+		return fmt.Sprintf("store %s is damaged: %s: restore a backup, or start with --accept-loss to go on without what is lost; "+
+			"the damaged files are kept then", e.Dir, strings.Join(parts, "; "))
 	}
-	return fmt.Sprintf("store %s: %s %d acknowledged events between %d and %d (epoch %016x, durable up to %d): "+
+	what := fmt.Sprintf("the stream %s is gone, which held", e.Stream)
+	if e.Have > 0 {
+		what = fmt.Sprintf("the stream %s ends at %d and lacks", e.Stream, e.Have)
+	}
+	return fmt.Sprintf("store %s: %s %d acknowledged messages between %d and %d (epoch %016x, durable up to %d): "+
 		"restore a backup, or start with --accept-loss to go on without them under a new epoch",
 		e.Dir, what, e.Missing, e.From, e.To, e.Epoch, e.Want)
 }
@@ -55,6 +69,8 @@ type logState struct {
 	bytes       uint64
 	maxBytes    int64
 	lastTime    time.Time // when the last message was stored
+
+	cursors, delayed uint64 // the last sequences of those streams, 0 when there is none
 }
 
 // holes counts the sequences within first..last that are missing.
@@ -71,12 +87,19 @@ func (s logState) holes() uint64 {
 // look asks the server for the state of the log, and, which may take long, where its holes are. A log that does not exist is no
 // error.
 func (e *Engine) look(ctx context.Context, where bool) (logState, error) {
-	stream, err := e.js.Stream(ctx, logStream) // asks for the state too
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return logState{}, nil
+	var s logState
+	for name, last := range map[string]*uint64{cursorStream: &s.cursors, delayedStream: &s.delayed} {
+		other, err := e.stream(ctx, name)
+		if err != nil {
+			return logState{}, err
+		}
+		if other != nil {
+			*last = other.CachedInfo().State.LastSeq
+		}
 	}
-	if err != nil {
-		return logState{}, fmt.Errorf("state of %s: %w", logStream, err)
+	stream, err := e.stream(ctx, logStream)
+	if err != nil || stream == nil {
+		return s, err
 	}
 	info := stream.CachedInfo()
 	if where && info.State.NumDeleted > 0 {
@@ -84,8 +107,8 @@ func (e *Engine) look(ctx context.Context, where bool) (logState, error) {
 			return logState{}, fmt.Errorf("holes of %s: %w", logStream, err)
 		}
 	}
-	s := logState{exists: true, first: info.State.FirstSeq, last: info.State.LastSeq, messages: info.State.Msgs,
-		bytes: info.State.Bytes, maxBytes: info.Config.MaxBytes, lastTime: info.State.LastTime}
+	s.exists, s.first, s.last, s.messages = true, info.State.FirstSeq, info.State.LastSeq, info.State.Msgs
+	s.bytes, s.maxBytes, s.lastTime = info.State.Bytes, info.Config.MaxBytes, info.State.LastTime
 	if s.first == 0 { // never written to
 		s.first = s.last + 1
 	}
@@ -95,8 +118,21 @@ func (e *Engine) look(ctx context.Context, where bool) (logState, error) {
 	return s, nil
 }
 
+// stream returns a stream with its state, nil if there is none.
+func (e *Engine) stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	s, err := e.js.Stream(ctx, name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("state of %s: %w", name, err)
+	}
+	return s, nil
+}
+
 // see takes over the state of the log after all that it acknowledged.
 func (m *mark) see(s logState) {
+	m.cursors, m.delayed = s.cursors, s.delayed
 	if s.exists {
 		m.first, m.holes, m.last = s.first, s.holes(), max(m.last, s.last)
 	}
@@ -123,10 +159,7 @@ type verdict struct {
 // judge compares what was promised with what is there. rebooted says that the kernel is another one than when m was
 // written, so what was not flushed is gone.
 func (m *mark) judge(s logState, rebooted bool) verdict {
-	must := m.last
-	if rebooted && !m.clean {
-		must = m.confirmed // the commit of the rest may not have been over, and then none of it was acknowledged
-	}
+	must := m.must(logStream, rebooted)
 	loss := LossError{Stream: logStream, Epoch: m.epoch, Have: s.last, Want: must}
 	add := func(from, to, missing uint64) {
 		if loss.Missing == 0 || from < loss.From {
@@ -168,6 +201,20 @@ func (m *mark) judge(s logState, rebooted bool) verdict {
 	}
 	v.newEpoch = s.last < m.last || rebooted && m.memory && !m.clean
 	return v
+}
+
+// judgeOthers says whether the ends of the other streams are missing. What they lack within, nobody counts: they lose messages all
+// the time.
+func (m *mark) judgeOthers(s logState) *LossError {
+	for _, x := range []struct {
+		stream     string
+		have, want uint64
+	}{{cursorStream, s.cursors, m.cursors}, {delayedStream, s.delayed, m.delayed}} {
+		if x.have < x.want {
+			return &LossError{Stream: x.stream, Epoch: m.epoch, Have: x.have, Want: x.want, From: x.have + 1, To: x.want, Missing: x.want - x.have}
+		}
+	}
+	return nil
 }
 
 // full tells whether the log may have dropped its oldest events for want of room.
@@ -232,9 +279,15 @@ func (e *Engine) guard(ctx context.Context, accept, damaged bool) error {
 		return e.commit(e.mark.last)
 	}
 	m := &e.mark
-	rebooted := e.boot != m.boot || e.boot == [16]byte{}
+	rebooted := e.rebooted()
 	e.clock.start(m, rebooted, state.lastTime)
 	v := m.judge(state, rebooted)
+	if v.loss == nil && !accept {
+		if loss := m.judgeOthers(state); loss != nil {
+			loss.Dir = e.dir
+			return loss
+		}
+	}
 	if v.loss != nil {
 		v.loss.Dir = e.dir
 		unflushed := m.memory && rebooted && !m.clean // level "memory" never promised more

@@ -61,9 +61,6 @@ func TestDamageIsNoticed(t *testing.T) {
 	}{
 		{"stream removed", func(t *testing.T, dir string) { noError(t, os.RemoveAll(streamDir(dir))) }, true},
 		{"store removed", func(t *testing.T, dir string) { noError(t, os.RemoveAll(filepath.Join(dir, storeName))) }, true},
-		{"stream config zeroed", func(t *testing.T, dir string) {
-			noError(t, os.WriteFile(filepath.Join(streamDir(dir), "meta.inf"), make([]byte, 50), 0o600))
-		}, true},
 		{"last block truncated", func(t *testing.T, dir string) {
 			f := block(t, dir, 2)
 			info, err := os.Stat(f)

@@ -15,6 +15,7 @@ import (
 // The high-water file holds two slots that are written in turn, so that a torn write leaves the one before it. A slot is
 // a page: disks write it whole or not much at all, and the checksum tells.
 const (
+	lockName  = "lock"
 	markName  = "highwater"
 	slotSize  = 4096
 	markMagic = "HPMARK\x00\x02"
@@ -35,6 +36,8 @@ type mark struct {
 	first      uint64 // the first sequence, as last seen
 	messages   uint64
 	holes      uint64 // sequences from first on that may be missing: deleted, being deleted, or accepted as lost
+	cursors    uint64 // the last sequence of the stream of cursors, as last seen before a commit
+	delayed    uint64 // and of that of delayed events
 	wall       int64  // ns since 1970
 	boottime   int64  // ns since boot, including sleep; 0 = not known
 	boot       [16]byte
@@ -48,7 +51,7 @@ func (m *mark) encode(slot *[slotSize]byte) {
 	b := slot[:0]
 	le := binary.LittleEndian
 	b = append(b, markMagic...)
-	for _, v := range []uint64{m.generation, m.epoch, m.last, m.confirmed, m.first, m.messages, m.holes, uint64(m.wall), uint64(m.boottime)} {
+	for _, v := range []uint64{m.generation, m.epoch, m.last, m.confirmed, m.first, m.messages, m.holes, m.cursors, m.delayed, uint64(m.wall), uint64(m.boottime)} {
 		b = le.AppendUint64(b, v)
 	}
 	b = append(b, m.boot[:]...)
@@ -74,7 +77,7 @@ func decodeMark(b []byte) (m mark, ok bool) {
 	}
 	u64 := func() uint64 { v := le.Uint64(b); b = b[8:]; return v }
 	b = b[8:]
-	for _, p := range []*uint64{&m.generation, &m.epoch, &m.last, &m.confirmed, &m.first, &m.messages, &m.holes} {
+	for _, p := range []*uint64{&m.generation, &m.epoch, &m.last, &m.confirmed, &m.first, &m.messages, &m.holes, &m.cursors, &m.delayed} {
 		*p = u64()
 	}
 	m.wall, m.boottime = int64(u64()), int64(u64())
