@@ -81,7 +81,7 @@ func (q *Queue) Peek(ctx context.Context, limit int) ([]Delivery, error) {
 	}
 	var first []open
 	q.mu.Lock()
-	top := q.window.top
+	top, now := q.window.top, q.now
 	for _, w := range q.window.entries[:min(limit, len(q.window.entries))] {
 		first = append(first, open{w.seq, int(w.tries + min(w.flying, 1))})
 	}
@@ -104,7 +104,7 @@ func (q *Queue) Peek(ctx context.Context, limit int) ([]Delivery, error) {
 		}
 		for _, e := range page {
 			top = e.Offset.Seq
-			if q.wants(e) {
+			if now.wants(e, q.id) {
 				ds = append(ds, Delivery{Event: e})
 			}
 		}

@@ -181,13 +181,13 @@ func (q *Queue) receiptsOf(ctx context.Context, id string) ([]Receipt, error) {
 		return nil, err
 	}
 	rs := []Receipt{{What: "stored", Time: e.Time, Offset: e.Offset}}
-	if !q.wants(e) {
+	q.mu.Lock()
+	now := q.now
+	q.mu.Unlock()
+	if !now.wants(e, q.id) {
 		return rs, nil
 	}
-	q.mu.Lock()
-	keeps := q.settings.Receipts
-	q.mu.Unlock()
-	if keeps {
+	if now.Receipts {
 		over := false
 		err := q.eachReceipt(ctx, e.Time.Add(-time.Second), func(x Receipt) bool {
 			switch {
