@@ -13,7 +13,9 @@ const (
 	expireEvents = 5000 // events that the tail drops in one go
 	eraseEvents  = 1000 // events that are deleted from the log in one go
 	erasePause   = time.Second
-	cutRarely    = time.Minute // between two looks for what is too old for the log, at most
+
+	deletePatience = time.Minute // how long the log may take to delete what it was asked to at once
+	cutRarely      = time.Minute // between two looks for what is too old for the log, at most
 )
 
 // expired says whether an event's time is over.
@@ -116,19 +118,13 @@ func (b *Broker) cutOff(ctx context.Context) error {
 }
 
 func (b *Broker) cutThrough(ctx context.Context, first, upto uint64) error {
-	over, err := b.engine.Deleting(upto + 1 - first)
-	if err != nil {
-		return err
-	}
-	defer over()
-	if err := b.events.Purge(ctx, jetstream.WithPurgeSequence(upto+1)); err != nil {
-		return err
-	}
 	defer b.trims.Add(1)
-	if err := b.write(ctx, func() error { return b.index.Trim(upto + 1) }); err != nil {
-		return err
-	}
-	return b.noteFront(ctx)
+	return b.deleting(ctx, upto+1-first, func(ctx context.Context) error {
+		if err := b.events.Purge(ctx, jetstream.WithPurgeSequence(upto+1)); err != nil {
+			return err
+		}
+		return b.write(ctx, func() error { return b.index.Trim(upto + 1) })
+	})
 }
 
 func (b *Broker) eraseSome(ctx context.Context) (more bool, err error) {
@@ -145,32 +141,42 @@ func (b *Broker) eraseSome(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 	}
-	over, err := b.engine.Deleting(uint64(len(seqs)))
-	if err != nil {
-		return false, err
-	}
-	defer over()
-	n, err := b.eraseFront(ctx, seqs)
-	for _, seq := range seqs[n:] {
-		if err != nil {
-			break
+	n := 0
+	err = b.deleting(ctx, uint64(len(seqs)), func(ctx context.Context) (err error) {
+		if n, err = b.eraseFront(ctx, seqs); err != nil {
+			return err
 		}
-		if err = b.events.DeleteMsg(ctx, seq); errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) || errors.Is(err, jetstream.ErrMsgNotFound) {
-			err = nil // retention of the log was faster
+		for ; n < len(seqs) && !b.isClosed(); n++ {
+			err := b.events.DeleteMsg(ctx, seqs[n])
+			if err != nil && !errors.Is(err, jetstream.ErrMsgDeleteUnsuccessful) && !errors.Is(err, jetstream.ErrMsgNotFound) {
+				return err
+			} // else retention of the log was faster
 		}
-		if err == nil {
-			n++
-		}
-	}
+		return nil
+	})
 	if n > 0 {
-		finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackPatience)
-		defer cancel()
-		err = errors.Join(err, b.noteFront(finish), b.write(ctx, func() error { return b.index.Erased(seqs[:n]) })) // the note makes it durable
+		err = errors.Join(err, b.write(ctx, func() error { return b.index.Erased(seqs[:n]) }))
 	}
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return len(seqs) == eraseEvents, nil
+}
+
+// deleting has events deleted from the log, at most so many, and returns when that is durable. It is not cut short: a request that
+// nobody waits for any more may be carried out when nobody expects it, and then the store guard would miss the events.
+func (b *Broker) deleting(ctx context.Context, most uint64, f func(context.Context) error) error {
+	over, err := b.engine.Deleting(most)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deletePatience)
+	defer cancel()
+	if err := errors.Join(f(ctx), b.noteFront(ctx)); err != nil { // the note makes it durable
+		return err // and the guard goes on to expect it
+	}
+	over()
+	return nil
 }
 
 // eraseFront cuts off those events with which the log begins, which costs next to nothing.

@@ -160,15 +160,9 @@ func (b *Broker) purge(ctx context.Context, topic string, upto uint64) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	over, err := b.engine.Deleting(info.State.Subjects[subject])
-	if err != nil {
-		return err
-	}
-	defer over()
-	err = b.events.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(upto+1))
-	if err == nil {
-		err = b.noteFront(ctx) // with it the purge is durable
-	}
+	err = b.deleting(ctx, info.State.Subjects[subject], func(ctx context.Context) error {
+		return b.events.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(upto+1))
+	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
