@@ -105,7 +105,7 @@ func (d *disk) powerOn(store string) {
 	}
 	const (
 		slot = 4096
-		boot = 8 + 9*8 // behind the magic and nine numbers
+		boot = 8 + 11*8 // behind the magic and eleven numbers: docs/store.md
 	)
 	name := filepath.Join(store, "highwater")
 	b, err := os.ReadFile(name)
