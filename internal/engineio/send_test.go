@@ -110,24 +110,33 @@ func TestQueueBounds(t *testing.T) {
 		{"packets", Config{QueuePackets: 10}, 1, 10},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			run(t, tt.config, func(t *testing.T, h *host, transport string) {
-				c := h.connect(transport)
-				s := c.record().session
-				synctest.Wait()
-				m := NewText([]byte(strings.Repeat("x", tt.size)))
-				for i := range tt.fit {
-					if !s.Send(false, m) {
-						t.Fatalf("message %d does not fit", i)
-					}
-				}
-				if s.Send(false, m) {
-					t.Error("one more fits")
-				}
-				c.ended("over the bounds", ReasonSlowPeer)
+		for _, transport := range []string{Polling, WebSocket} {
+			t.Run(tt.name+"/"+transport, func(t *testing.T) {
+				bubble(t, tt.config, func(t *testing.T, h *host) { queueBounds(t, h, transport, tt.size, tt.fit) })
 			})
-		})
+		}
 	}
+}
+
+func queueBounds(t *testing.T, h *host, transport string, size, fit int) {
+	if transport == Polling {
+		h.openPolling()
+	} else {
+		conn := h.DialWebSocket("EIO=4&transport=websocket") // nobody reads what comes
+		defer conn.Close()
+	}
+	synctest.Wait()
+	r := h.last()
+	m := NewText([]byte(strings.Repeat("x", size)))
+	for i := range fit {
+		if !r.session.Send(false, m) {
+			t.Fatalf("message %d does not fit", i)
+		}
+	}
+	if r.session.Send(false, m) {
+		t.Error("one more fits")
+	}
+	h.wantEnd("over the bounds", r, ReasonSlowPeer)
 }
 
 // Whoever sends without flushing does not fill the queue by that alone, and so have the session closed.
