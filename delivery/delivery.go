@@ -28,7 +28,8 @@ type Config struct {
 	Window int
 	// MaxSubscriptions bounds the subscriptions of one socket, and the places whose presence it watches. Default 128.
 	MaxSubscriptions int
-	// Inbox subscribes every socket that has an identity to the topic inbox/ followed by the identity, as it connects.
+	// Inbox subscribes every socket that has an identity to the topic inbox/ followed by the identity, as it connects. Its
+	// first subscription gets everything that is there, also from before the identity was ever seen.
 	Inbox bool
 	// Device returns which of an identity's devices a socket is on, "" when that is not known: each device has personal queues
 	// of its own then. Default: the devices of an identity share them, and what one has acknowledged none gets again.
@@ -127,7 +128,7 @@ func (d *Delivery) connected(ctx context.Context, s *holdpost.Socket) error {
 	if !d.config.Inbox || identity == "" {
 		return nil
 	}
-	_, err := d.Subscribe(ctx, s, Subscription{Topic: inboxPrefix + identity})
+	_, err := d.Subscribe(ctx, s, Subscription{Topic: inboxPrefix + identity, From: queue.StartFirst})
 	return err
 }
 

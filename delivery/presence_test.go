@@ -108,7 +108,10 @@ func TestPresenceIsListedInPages(t *testing.T) {
 
 func TestInbox(t *testing.T) {
 	p := newPost(t, false, func(c *delivery.Config) { c.Inbox = true })
-	ann, bob := p.guest("ann"), p.guest("bob")
+	bob := p.guest("bob")
+	bob.publish("inbox/ann", -1)
+	ann := p.guest("ann")
+	ann.want("published before ann ever came", "e -1")
 	bob.publish("inbox/ann", 0)
 	ann.want("live", "e 0")
 	ann.heartbeat()
