@@ -10,7 +10,6 @@ import (
 	"sync"
 
 	"github.com/holdpost/holdpost"
-	"github.com/holdpost/holdpost/internal/serial"
 	"github.com/holdpost/holdpost/queue"
 )
 
@@ -30,12 +29,11 @@ type Journal struct {
 	broker *queue.Broker
 	log    *slog.Logger
 
-	callbacks serial.Queue[struct{}]
-	running   sync.WaitGroup
-
 	mu       sync.Mutex // guards the fields below
 	open     []*write   // in the order of the calls
 	unstored int
+	telling  bool      // a goroutine calls back
+	told     sync.Cond // it has ended
 }
 
 // write is an Append or a Save on its way.
@@ -54,11 +52,20 @@ func NewJournal(b *queue.Broker, log *slog.Logger) *Journal {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &Journal{broker: b, log: log}
+	j := &Journal{broker: b, log: log}
+	j.told.L = &j.mu
+	return j
 }
 
-// Close waits until everybody has been told what became of what is on its way. Call it after the broker was closed.
-func (j *Journal) Close() { j.running.Wait() }
+// Close waits until everybody has been told what became of what is on its way. Call it after the broker was closed. What comes
+// meanwhile or after it is not stored, and told so: a server that did not wait for its handlers may still be storing sessions.
+func (j *Journal) Close() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for j.telling {
+		j.told.Wait()
+	}
+}
 
 // Append implements [holdpost.Journal].
 func (j *Journal) Append(keys []string, record []byte, stored func(position uint64)) {
@@ -119,8 +126,9 @@ func (j *Journal) doneLocked(w *write, position uint64, err error) {
 		w.failed = true
 		j.log.Warn("recovery: not stored", "error", err)
 	}
-	if w.parts == 0 && j.callbacks.Push(struct{}{}) {
-		j.running.Go(func() { j.callbacks.Run(func([]struct{}) { j.tell() }) })
+	if w.parts == 0 && !j.telling {
+		j.telling = true
+		go j.tell() // waited for by Close
 	}
 }
 
@@ -129,6 +137,8 @@ func (j *Journal) tell() {
 	for {
 		j.mu.Lock()
 		if len(j.open) == 0 || j.open[0].parts > 0 {
+			j.telling = false
+			j.told.Broadcast()
 			j.mu.Unlock()
 			return
 		}
