@@ -74,13 +74,8 @@ func (s *Socket) load(pid string) (*state, error) {
 	return st, nil
 }
 
-// begin makes a new session.
-func (s *Socket) begin(c *claim) (replies [][]*engineio.Message) {
-	s.session.pid = newID()
-	if c == nil {
-		return nil
-	}
-	s.id = newID() // the one it had belongs to the session that it does not get
+// tellGap returns what a client is told that is let in as a new socket though it asked to be recovered; nil for nothing.
+func (n *Namespace) tellGap(c *claim) []*engineio.Message {
 	if c.gap == gapNoOffset {
 		return nil
 	}
@@ -88,7 +83,7 @@ func (s *Socket) begin(c *claim) (replies [][]*engineio.Message) {
 	if err != nil {
 		return nil // two strings can always be sent
 	}
-	return [][]*engineio.Message{p.messagesWithID(s.ns, -1)}
+	return p.messagesWithID(n, -1)
 }
 
 // join lets a socket in that has passed the gates: it gets what it missed, the reply, and then what is live. It returns false when the
@@ -96,21 +91,17 @@ func (s *Socket) begin(c *claim) (replies [][]*engineio.Message) {
 func (s *Socket) join(c *claim) bool {
 	n, v := s.ns, s.session
 	v.out.pause()
-	var extra [][]*engineio.Message
 	var back *comeback
 	if c != nil && c.gap == "" {
 		var release func()
 		back, release = s.resume(c)
 		defer release()
 	}
-	if back == nil {
-		extra = s.begin(c)
+	var gap []*engineio.Message
+	if back == nil && c != nil {
+		s.id = newID() // the one it had belongs to the session that it does not get
+		gap = n.tellGap(c)
 	}
-	s.mu.Lock()
-	for range s.rooms[len(v.joined):] { // by gates
-		v.joined = append(v.joined, n.journal.now())
-	}
-	s.mu.Unlock()
 
 	if back != nil && !s.replay(back, back.past) { // most of it, before anything has to be held for the socket
 		return false
@@ -122,22 +113,18 @@ func (s *Socket) join(c *claim) bool {
 	}
 	n.journal.mu.Lock() // what is emitted from here on is live, what was before is missed
 	now := n.journal.newest
-	n.journal.pids[v.pid] = s
 	if back == nil {
-		v.since = now
+		v.pid, v.since = newID(), now
+		n.journal.pids[v.pid] = s
 	}
-	saved := &outgoing{}
-	v.unsaved = saved
-	s.enqueue(entry{outgoing: saved, hidden: true}, true)
+	s.changedLocked(true)
 	s.enqueue(entry{outgoing: sentAsIs([]*engineio.Message{s.conn.connectReply(s)})}, true)
-	for _, messages := range extra {
-		s.enqueue(entry{outgoing: sentAsIs(messages)}, true)
+	if gap != nil {
+		s.enqueue(entry{outgoing: sentAsIs(gap)}, true)
 	}
 	joined := s.enterLocked()
-	v.saving = true
 	n.journal.mu.Unlock()
 	s.mu.Unlock()
-	n.srv.saver.push(s)
 	n.srv.saver.watch(n.srv)
 	s.guard("join", func() { s.tellJoined(joined) })
 
@@ -241,16 +228,23 @@ func (s *Socket) resume(c *claim) (_ *comeback, release func()) {
 			v.left = append(v.left, leftRoom{room.Name, pastMoment(room.From), pastMoment(room.To)})
 		}
 	}
-	byGates := s.rooms
-	s.rooms = nil
+	byGates, since := s.rooms, v.joined
+	s.rooms, v.joined = nil, nil
 	for _, room := range st.Rooms {
 		s.rooms = append(s.rooms, room.Name)
 		v.joined = append(v.joined, pastMoment(room.From))
 	}
-	for _, room := range byGates {
+	for i, room := range byGates {
 		if !slices.Contains(s.rooms, room) {
 			s.rooms = append(s.rooms, room)
+			v.joined = append(v.joined, since[i])
 		}
+	}
+	n.journal.mu.Lock()
+	n.journal.pids[v.pid] = s
+	n.journal.mu.Unlock()
+	if s.ended != nil { // meanwhile: from here on the session is its to store
+		s.closeLocked()
 	}
 	return back, release
 }
@@ -274,8 +268,8 @@ func (s *Socket) received(st *state, offset string) uint64 {
 	return seen
 }
 
-// takeOver waits until nobody else is about to recover the session, and keeps others from it until release. old is the socket that
-// has it still, or had it just now.
+// takeOver ends what others do to recover the session, and keeps them from it until release: who comes last has it. old is the
+// socket that has it still, or had it just now.
 func (j *journal) takeOver(ctx context.Context, pid string) (release func(), old *Socket, err error) {
 	for {
 		j.mu.Lock()
@@ -283,7 +277,11 @@ func (j *journal) takeOver(ctx context.Context, pid string) (release func(), old
 		if busy == nil {
 			break
 		}
+		other := j.pids[pid]
 		j.mu.Unlock()
+		if other != nil {
+			other.conn.leave(other, ReasonReplaced, false)
+		}
 		select {
 		case <-busy:
 		case <-ctx.Done():

@@ -13,8 +13,8 @@ type session struct {
 	out outbox
 
 	// Static once the socket is connected.
-	pid       string
-	since     *moment // when it connected first
+	pid       string  // "" until then; written with Socket.mu held
+	since     *moment // when it connected first; like pid
 	recovered bool
 
 	// Guarded by Socket.mu.
@@ -79,23 +79,27 @@ func (r Reason) outlives() bool {
 
 // joinLocked notes that a room is about to be joined, and is the next of Socket.rooms. s.mu is held.
 func (s *Socket) joinLocked() {
-	if s.session != nil && s.phase.Load() == phaseIn {
+	if s.session != nil {
 		s.session.joined = append(s.session.joined, s.ns.journal.now())
 	}
 }
 
 // leaveLocked notes that room i of Socket.rooms was left, and is about to be removed there. s.mu is held.
 func (s *Socket) leaveLocked(i int) {
-	if s.session == nil || s.phase.Load() != phaseIn {
+	v := s.session
+	if v == nil {
 		return
 	}
-	v := s.session
+	joined := v.joined[i]
+	v.joined = slices.Delete(v.joined, i, i+1)
+	if v.pid == "" { // at a gate: nothing was emitted to the socket yet
+		return
+	}
 	if len(v.left) >= s.conn.srv.config.MaxRooms {
 		v.floor = v.left[0].to
 		v.left = slices.Delete(v.left, 0, 1)
 	}
-	v.left = append(v.left, leftRoom{s.rooms[i], v.joined[i], s.ns.journal.now()})
-	v.joined = slices.Delete(v.joined, i, i+1)
+	v.left = append(v.left, leftRoom{s.rooms[i], joined, s.ns.journal.now()})
 }
 
 // changedLocked has the session stored soon. With hold, nothing that is sent to the client from now on goes out before. s.mu is

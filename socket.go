@@ -143,9 +143,9 @@ func (s *Socket) addRooms(rooms []string) (joined []roomChange, err error) {
 		s.rooms = slices.Delete(s.rooms, was, len(s.rooms))
 		return nil, fmt.Errorf("join: %w", ErrTooMany)
 	}
-	if s.phase.Load() == phaseIn {
-		for _, room := range s.rooms[was:] {
-			s.joinLocked()
+	for _, room := range s.rooms[was:] {
+		s.joinLocked()
+		if s.phase.Load() == phaseIn {
 			joined = append(joined, roomChange{room, s.ns.rooms.Join(room, s)})
 		}
 	}
