@@ -35,6 +35,16 @@ type TopicConfig struct {
 	DedupeWindow  time.Duration // at least Config.DedupeWindow, which is also what 0 means
 }
 
+// Validate returns what is wrong with c, for a broker with the default limits, as an [Error] of code "invalid_topic".
+func (c TopicConfig) Validate() error { return c.validate(Config{}.withDefaults()) }
+
+func (c TopicConfig) validate(most Config) error {
+	if err := checkName("invalid_topic", "pattern", c.Pattern, maxName); err != nil {
+		return err
+	}
+	return c.check("invalid_topic", most)
+}
+
 func (c TopicConfig) check(code string, most Config) error {
 	switch {
 	case c.MaxEvents < 0 || c.MaxBytes < 0 || c.TTL < 0 || c.MaxEventBytes < 0 || c.DedupeWindow < 0:
@@ -75,10 +85,7 @@ func newPolicies(b *Broker) (*policies, error) {
 		return nil, fmt.Errorf("%d patterns of topics are more than %d", len(c.Topics), maxTopicConfigs)
 	}
 	for _, t := range c.Topics {
-		if err := checkName("invalid_topic", "pattern", t.Pattern, maxName); err != nil {
-			return nil, err
-		}
-		if err := t.check("invalid_topic", c); err != nil {
+		if err := t.validate(c); err != nil {
 			return nil, err
 		}
 		pattern := newPattern(t.Pattern)

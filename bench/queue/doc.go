@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command queue measures kept messaging on the embedded engine: what a publish costs that survives a power cut, beside
 // what the disk can do at best, and how long personal queues take to hand over what their consumers missed.
 //

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/holdpost/holdpost/internal/auth"
 	"github.com/holdpost/holdpost/internal/peertest"
@@ -102,6 +103,33 @@ func TestTopicsAndQueues(t *testing.T) {
 	n.want(200, `"unread":0`, "POST", "/v1/queues/packers/purge?topic=orders", "")
 	n.want(204, "", "DELETE", "/v1/queues/packers?topic=orders", "")
 	n.want(404, `not_found`, "DELETE", "/v1/queues/packers?topic=orders", "")
+}
+
+func TestWhatAPublishMaySay(t *testing.T) {
+	n := start(t)
+	attachments := func(n int) string { return `["AQI="` + strings.Repeat(`,""`, n-1) + `]` }
+	publish := func(status int, like, more string) map[string]any {
+		t.Helper()
+		return n.want(status, like, "POST", "/v1/publish", `{"topic":"files","event":"put",`+more+`}`)
+	}
+	const first = `"args":[{"_placeholder":true,"num":0}]`
+	last := publish(200, `"duplicate":false`, first+`,"attachments":`+attachments(1))["offset"].(string)
+	n.want(200, `"args":[{"_placeholder":true,"num":0}],"attachments":["AQI="]`, "GET", "/v1/topics/files/events", "")
+	publish(200, "", first+`,"attachments":`+attachments(10))
+	publish(400, "invalid_args", first+`,"attachments":`+attachments(11))
+	publish(400, "invalid_args", `"args":[{"_placeholder":true,"num":1}],"attachments":`+attachments(1))
+	publish(400, "base64", first+`,"attachments":["%"]`)
+	publish(400, "base64", first+`,"attachments":"AQI="`)
+	publish(413, "too_large", first+`,"attachments":["`+strings.Repeat("AAAA", 333_334)+`"]`)
+
+	publish(409, "wrong_last", `"expectLast":"`+last+`"`)
+	publish(409, "wrong_last", `"expectLast":""`)
+	publish(400, "not an offset", `"expectLast":"7"`)
+	n.want(200, `"duplicate":false`, "POST", "/v1/publish", `{"topic":"new","event":"e","expectLast":""}`)
+
+	publish(200, `"offset":""`, `"at":"`+time.Now().Add(time.Hour).Format(time.RFC3339)+`","id":"once"`)
+	publish(400, "RFC 3339", `"at":"tomorrow"`)
+	publish(400, "invalid_delay", `"at":"2120-01-01T00:00:00Z","delay":"1h"`)
 }
 
 func TestWorkOverHTTP(t *testing.T) {
@@ -247,6 +275,9 @@ func TestSockets(t *testing.T) {
 
 	n.want(204, "", "POST", "/v1/emit", `{"event":"news","args":[1,"two"],"rooms":["lobby"],"except":["den"]}`)
 	peers[1].Want("in the room", `42["news",1,"two"]`)
+	n.want(204, "", "POST", "/v1/emit", `{"event":"file","args":[{"_placeholder":true,"num":0}],"attachments":["AQI="],"rooms":["den"]}`)
+	peers[0].Want("an attachment", `451-["file",{"_placeholder":true,"num":0}]`, "binary 0102")
+	n.want(400, "invalid_args", "POST", "/v1/emit", `{"event":"file","args":[{"_placeholder":true,"num":1}],"attachments":["AQI="]}`)
 	n.want(204, "", "POST", "/v1/emit", `{"event":"all"}`)
 	for _, p := range peers {
 		p.Want("everybody", `42["all"]`)

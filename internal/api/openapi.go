@@ -6,17 +6,21 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // message is how a publish looks to its sender; decodeMessage reads it.
 type message struct {
-	Topic string          `json:"topic"`
-	Event string          `json:"event"`
-	Args  json.RawMessage `json:"args,omitempty"`
-	ID    string          `json:"id,omitempty"`
-	Key   string          `json:"key,omitempty"`
-	TTL   span            `json:"ttl,omitempty"`
-	Delay span            `json:"delay,omitempty"`
+	Topic       string          `json:"topic"`
+	Event       string          `json:"event"`
+	Args        json.RawMessage `json:"args,omitempty"`
+	Attachments [][]byte        `json:"attachments,omitempty"` // what the placeholders in args refer to
+	ID          string          `json:"id,omitempty"`
+	Key         string          `json:"key,omitempty"`
+	TTL         span            `json:"ttl,omitempty"`
+	Delay       span            `json:"delay,omitempty"`
+	At          time.Time       `json:"at,omitzero"`
+	ExpectLast  string          `json:"expectLast,omitempty"` // the offset that the topic's last event must have; "" is none
 }
 
 func (a *api) describe(w http.ResponseWriter, _ *http.Request) {
@@ -94,6 +98,8 @@ func schema(t reflect.Type, schemas object) object {
 	switch {
 	case t == reflect.TypeFor[span]():
 		return object{"type": "string", "description": "a duration as in 30s"}
+	case t == reflect.TypeFor[time.Time]():
+		return object{"type": "string", "format": "date-time"}
 	case t == reflect.TypeFor[json.RawMessage]():
 		return object{"type": "array", "items": object{}}
 	case t == reflect.TypeFor[[]byte]():

@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdpost/holdpost/delivery"
 	"github.com/holdpost/holdpost/internal/auth"
+	"github.com/holdpost/holdpost/internal/packet"
 	"github.com/holdpost/holdpost/queue"
 )
 
@@ -60,7 +61,22 @@ func (a *api) mayPublish(r *http.Request, m queue.Message) error {
 	if err := a.verdict(r, auth.Publish, m.Topic); err != nil {
 		return err
 	}
-	return delivery.Deliverable(m.Event, m.Args)
+	return deliverable(m.Event, m.Args, m.Attachments)
+}
+
+// deliverable tells whether clients can take an event: those of Socket.IO end a connection that brings them more attachments,
+// or a placeholder for one that is not there.
+func deliverable(name string, args json.RawMessage, attachments [][]byte) error {
+	if err := delivery.Deliverable(name, args); err != nil || len(attachments) == 0 {
+		return err
+	}
+	if most := packet.DefaultLimits.Attachments; len(attachments) > most {
+		return &queue.Error{Code: "invalid_args", Detail: fmt.Sprintf("%d attachments are more than %d", len(attachments), most)}
+	}
+	if _, ok := packet.MarkAttachments(nil, orEmpty(args), len(attachments)); !ok {
+		return &queue.Error{Code: "invalid_args", Detail: "a placeholder in args names no attachment"}
+	}
+	return nil
 }
 
 // decodeMessage reads a publish strictly: a member twice, or one that nobody knows, is more likely a mistake than meant.
@@ -139,6 +155,32 @@ func decodeMember(d *json.Decoder, name string, m *queue.Message) error {
 		return duration(&m.TTL)
 	case "delay":
 		return duration(&m.Delay)
+	case "at":
+		var s string
+		if err := text(&s); err != nil {
+			return err
+		}
+		var err error
+		if m.At, err = time.Parse(time.RFC3339, s); err != nil {
+			return fmt.Errorf("member %q is not an RFC 3339 time", name)
+		}
+		return nil
+	case "expectLast":
+		var s string
+		if err := text(&s); err != nil {
+			return err
+		}
+		last, err := queue.ParseOffset(s)
+		if err != nil {
+			return fmt.Errorf("member %q is not an offset", name)
+		}
+		m.ExpectLast = &last
+		return nil
+	case "attachments":
+		if err := d.Decode(&m.Attachments); err != nil {
+			return fmt.Errorf("member %q is not an array of base64 texts", name)
+		}
+		return nil
 	case "args":
 		var raw json.RawMessage
 		if err := d.Decode(&raw); err != nil {
@@ -150,5 +192,5 @@ func decodeMember(d *json.Decoder, name string, m *queue.Message) error {
 		m.Args = raw
 		return nil
 	}
-	return fmt.Errorf("member %q is unknown: there are topic, event, args, id, key, ttl and delay", name)
+	return fmt.Errorf("member %q is unknown: there are topic, event, args, attachments, id, key, ttl, delay, at and expectLast", name)
 }

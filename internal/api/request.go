@@ -17,8 +17,9 @@ import (
 )
 
 const (
-	// maxBody bounds a request: the most that the broker takes as one event, and room for the object around it.
-	maxBody = 1_000_000 + 64<<10
+	// maxBody bounds a request: the most that the broker takes as one event, a third longer if it is base64, and room for the
+	// object around it.
+	maxBody = 1_000_000*4/3 + 64<<10
 	// maxSmall bounds a request without an event.
 	maxSmall = 256 << 10
 

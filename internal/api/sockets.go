@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/holdpost/holdpost"
-	"github.com/holdpost/holdpost/delivery"
 	"github.com/holdpost/holdpost/internal/auth"
 )
 
@@ -149,11 +148,12 @@ func (a *api) presence(w http.ResponseWriter, r *http.Request) {
 }
 
 type emission struct {
-	Event    string          `json:"event"`
-	Args     json.RawMessage `json:"args,omitempty"`
-	Rooms    []string        `json:"rooms,omitempty"`  // or ids of sockets; left out: everybody
-	Except   []string        `json:"except,omitempty"` // rooms whose sockets are left out
-	Volatile bool            `json:"volatile,omitempty"`
+	Event       string          `json:"event"`
+	Args        json.RawMessage `json:"args,omitempty"`
+	Attachments [][]byte        `json:"attachments,omitempty"` // what the placeholders in args refer to
+	Rooms       []string        `json:"rooms,omitempty"`       // or ids of sockets; left out: everybody
+	Except      []string        `json:"except,omitempty"`      // rooms whose sockets are left out
+	Volatile    bool            `json:"volatile,omitempty"`
 }
 
 // emit sends an event live. To everybody it needs the permission to send to every room.
@@ -175,7 +175,7 @@ func (a *api) emit(w http.ResponseWriter, r *http.Request) {
 		badRequest(w, "rooms and except are at most %d names", maxLimit)
 		return
 	}
-	if err := delivery.Deliverable(in.Event, in.Args); err != nil {
+	if err := deliverable(in.Event, in.Args, in.Attachments); err != nil {
 		a.refuse(w, r, err)
 		return
 	}
@@ -186,7 +186,7 @@ func (a *api) emit(w http.ResponseWriter, r *http.Request) {
 	if in.Volatile {
 		b = b.Volatile()
 	}
-	args, err := holdpost.NewArgs(orEmpty(in.Args), nil)
+	args, err := holdpost.NewArgs(orEmpty(in.Args), in.Attachments)
 	if err == nil {
 		err = b.Emit(r.Context(), in.Event, args)
 	}

@@ -17,7 +17,8 @@ import (
 const maxInput = 2 << 20
 
 func newPublish() *cobra.Command {
-	var id string
+	var m message
+	var expectLast string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "publish TOPIC EVENT [ARG]...",
@@ -34,7 +35,11 @@ begins with another "-" goes behind "--". The command returns once the event is 
 	}
 	f := cmd.Flags()
 	server := serverFlag(f)
-	f.StringVar(&id, "id", "", "`id` of the event: a second one with the same id, within two minutes, stores nothing")
+	f.StringVar(&m.ID, "id", "", "`id` of the event: a second one with the same id, within two minutes, stores nothing")
+	f.StringVar(&m.Key, "key", "", "what the event is about: queues that are ordered keep the order of those with the same `key`")
+	f.StringVar(&m.TTL, "ttl", "", "how long the event is worth something, as in 1h")
+	f.StringVar(&m.Delay, "delay", "", "publish it after so long, as in 10m")
+	f.StringVar(&expectLast, "expect-last", "", "store it only if the topic's last event has this `offset`; empty is none yet")
 	f.BoolVar(&asJSON, "json", false, "print the result as one line of JSON")
 	cmd.RunE = command(func(cmd *cobra.Command, args []string) error {
 		c, err := newClient(*server)
@@ -42,14 +47,17 @@ begins with another "-" goes behind "--". The command returns once the event is 
 			return err
 		}
 		defer c.close()
-		if cmd.Flags().Changed("id") && id == "" {
+		if cmd.Flags().Changed("id") && m.ID == "" {
 			return usage("leave the flag out to get an id made", "--id is empty")
 		}
 		values, err := arguments(args[2:], cmd.InOrStdin())
 		if err != nil {
 			return err
 		}
-		m := message{Topic: args[0], Event: args[1], Args: values, ID: id}
+		m.Topic, m.Event, m.Args = args[0], args[1], values
+		if cmd.Flags().Changed("expect-last") {
+			m.ExpectLast = &expectLast
+		}
 		if m.ID == "" {
 			m.ID = rand.Text() // ours rather than the server's, so that it is known when no answer comes
 		}
@@ -59,10 +67,14 @@ begins with another "-" goes behind "--". The command returns once the event is 
 }
 
 type message struct {
-	Topic string            `json:"topic"`
-	Event string            `json:"event"`
-	Args  []json.RawMessage `json:"args"`
-	ID    string            `json:"id"`
+	Topic      string            `json:"topic"`
+	Event      string            `json:"event"`
+	Args       []json.RawMessage `json:"args"`
+	ID         string            `json:"id"`
+	Key        string            `json:"key,omitempty"`
+	TTL        string            `json:"ttl,omitempty"`
+	Delay      string            `json:"delay,omitempty"`
+	ExpectLast *string           `json:"expectLast,omitempty"`
 }
 
 // arguments checks what stands on the command line: a mistake there is better told in its terms than in the server's.

@@ -11,21 +11,6 @@ import (
 	"github.com/holdpost/holdpost/internal/config"
 )
 
-// reserveFiles are the files that connections leave for the store, the log and the internal listener.
-const reserveFiles = 512
-
-// maxConnections returns how many connections there may be at a time.
-func maxConnections(c *config.Config) int {
-	if c.Limits.Connections > 0 {
-		return c.Limits.Connections
-	}
-	var limit syscall.Rlimit // which the Go runtime has raised as far as it may
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 1<<30 {
-		return 0
-	}
-	return max(int(limit.Cur)-reserveFiles, int(limit.Cur)/2)
-}
-
 // reloadActor reads the configuration again on SIGHUP.
 func (s *server) reloadActor() (execute func() error, interrupt func(error)) {
 	ctx, cancel := context.WithCancel(context.Background())

@@ -177,12 +177,25 @@ func (s *server) startStore(ctx context.Context) (err error) {
 	c := s.config
 	s.store, err = local.Open(ctx, local.Config{
 		Engine: embedded.Config{Dir: c.DataDir, Logger: s.log, AcceptLoss: s.acceptLoss, Reserve: c.Store.Reserve},
-		Broker: queue.Config{MaxAge: c.Store.MaxAge, MaxBytes: c.Store.MaxBytes, Topics: []queue.TopicConfig{probeTopic}},
+		Broker: queue.Config{MaxAge: c.Store.MaxAge, MaxBytes: c.Store.MaxBytes, Topics: topics(c)},
 	})
 	if err == nil {
 		s.closers = append(s.closers, closer{"store", s.store.Close})
 	}
 	return err
+}
+
+// topics says how topics are kept: the server's own first, whatever else is configured. Dead letters are kept like any event
+// unless somebody has thought of them: a pattern for everything must not keep a queue from giving up an event.
+func topics(c *config.Config) []queue.TopicConfig {
+	all := []queue.TopicConfig{probeTopic, {Pattern: "holdpost/**"}}
+	if !slices.ContainsFunc(c.Topics, func(t config.Topic) bool { return strings.HasPrefix(t.Pattern, "dead/") }) {
+		all = append(all, queue.TopicConfig{Pattern: "dead/**"})
+	}
+	for _, t := range c.Topics {
+		all = append(all, t.Kept())
+	}
+	return all
 }
 
 // startJournal opens the store of what live clients miss while they are away for a moment. It is not flushed to the disk: after a power

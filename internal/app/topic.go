@@ -24,7 +24,7 @@ func showTopic(w io.Writer, answer any) {
 	row(w, "bytes", t.Bytes)
 	row(w, "first", t.First)
 	row(w, "last", t.Last)
-	for _, key := range []string{"maxAge", "maxEvents", "maxBytes", "ttl", "refuse", "compact"} {
+	for _, key := range []string{"maxAge", "maxEvents", "maxBytes", "ttl", "refuse", "compact", "maxEventBytes", "dedupeWindow"} {
 		if v, ok := t.Config[key]; ok {
 			row(w, key, v)
 		}
@@ -33,9 +33,9 @@ func showTopic(w io.Writer, answer any) {
 
 func newTopic() *cobra.Command {
 	var limits struct {
-		maxAge, ttl         string
-		maxEvents, maxBytes int64
-		refuse, compact     bool
+		maxAge, ttl, dedupeWindow          string
+		maxEvents, maxBytes, maxEventBytes int64
+		refuse, compact                    bool
 	}
 	return group("topic", "Look at topics, make and delete them",
 		call{
@@ -67,14 +67,17 @@ func newTopic() *cobra.Command {
 				f.BoolVar(&limits.refuse, "refuse", false, "at a limit refuse new events, instead of dropping old ones")
 				f.BoolVar(&limits.compact, "compact", false, "keep the last event of each key only")
 				f.StringVar(&limits.ttl, "ttl", "", "how long an event is worth something, if it does not say itself")
+				f.Int64Var(&limits.maxEventBytes, "max-event-bytes", 0, "bytes of one event; 0 is 1000000, which is also the most")
+				f.StringVar(&limits.dedupeWindow, "dedupe-window", "", "how long an id is remembered, 2m or more")
 			},
 			do: func(cmd *cobra.Command, c *client, args []string) (any, error) {
-				in := map[string]any{"maxEvents": limits.maxEvents, "maxBytes": limits.maxBytes, "refuse": limits.refuse, "compact": limits.compact}
-				if limits.maxAge != "" {
-					in["maxAge"] = limits.maxAge
+				in := map[string]any{
+					"maxEvents": limits.maxEvents, "maxBytes": limits.maxBytes, "refuse": limits.refuse, "compact": limits.compact, "maxEventBytes": limits.maxEventBytes,
 				}
-				if limits.ttl != "" {
-					in["ttl"] = limits.ttl
+				for member, span := range map[string]string{"maxAge": limits.maxAge, "ttl": limits.ttl, "dedupeWindow": limits.dedupeWindow} {
+					if span != "" {
+						in[member] = span
+					}
 				}
 				t := new(topicInfo)
 				return t, c.call(cmd.Context(), http.MethodPut, path("topics", args[0]), in, t)

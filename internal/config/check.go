@@ -9,12 +9,16 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/holdpost/holdpost"
 )
 
 // HookEvents lists what a hook can be told.
 var HookEvents = []string{"connect", "event", "disconnect", "mail"}
+
+// maxTopics bounds the patterns of topics: the broker takes 256, and some are the server's own.
+const maxTopics = 250
 
 // check returns what is wrong with values, all at once. Files and secrets are looked at by whoever uses them.
 func (l *loader) check(c *Config) error {
@@ -62,6 +66,18 @@ func (l *loader) check(c *Config) error {
 	} {
 		if value < 0 {
 			wrong(key, "", "it is below zero")
+		}
+	}
+	if len(c.Topics) > maxTopics {
+		wrong("topics", "join some by * and **", "there are more than %d patterns", maxTopics)
+	}
+	for i, t := range c.Topics {
+		key := fmt.Sprintf("topics[%d]", i)
+		if strings.HasPrefix(t.Pattern, "holdpost/") {
+			wrong(key+".pattern", "", "topics below holdpost/ are the server's own")
+		}
+		if err := t.Kept().Validate(); err != nil {
+			wrong(key, "", "%w", err)
 		}
 	}
 	for i, h := range c.Hooks {

@@ -2,6 +2,8 @@ package config
 
 import (
 	"time"
+
+	"github.com/holdpost/holdpost/queue"
 )
 
 // Config is the configuration of a server. Make one with [Load] or [Default]: zero values are not defaults here.
@@ -48,6 +50,8 @@ type Config struct {
 		Reserve  int64         `koanf:"reserve" doc:"Bytes of the disk that stay free: below it publishing is refused. 0 is 256 MiB or 5 % of the disk, whichever is more. Negative: none."`
 	} `koanf:"store"`
 
+	Topics []Topic `koanf:"topics" doc:"How topics are kept, each by the first pattern that matches; those that none matches are kept as store says. 250 at most."`
+
 	Drain struct {
 		Patience time.Duration `koanf:"patience" doc:"How long clients and requests may take to end when the server is told to."`
 	} `koanf:"drain"`
@@ -81,6 +85,28 @@ type Permissions struct {
 	Subscribe []string `koanf:"subscribe" doc:"Topics to get the events of, and their history. One's own inbox needs no permission."`
 	Publish   []string `koanf:"publish" doc:"Topics to publish to."`
 	Work      []string `koanf:"work" doc:"Shared queues to take events from, of topics that may be subscribed to."`
+}
+
+// Topic says how the topics of a pattern are kept.
+type Topic struct {
+	Pattern       string        `koanf:"pattern" doc:"Which topics: * is any characters but /, ** any characters."`
+	MustExist     bool          `koanf:"must_exist" doc:"Refuse to publish to a topic that was not made by holdpost topic create, or over the API. Else the first publish makes it."`
+	MaxAge        time.Duration `koanf:"max_age" doc:"How long events are kept. 0 is store.max_age; negative: for ever."`
+	MaxEvents     int64         `koanf:"max_events" doc:"Events of one topic that are kept. 0: no limit."`
+	MaxBytes      int64         `koanf:"max_bytes" doc:"Bytes of one topic that are kept. 0: no limit."`
+	Refuse        bool          `koanf:"refuse" doc:"At such a limit refuse new events, instead of dropping the oldest."`
+	Compact       bool          `koanf:"compact" doc:"Keep the last event of each key only."`
+	TTL           time.Duration `koanf:"ttl" doc:"How long an event is worth something that does not say so itself. 0: as long as it is kept."`
+	MaxEventBytes int           `koanf:"max_event_bytes" doc:"Bytes of one event. 0 is 1,000,000, which is also the most."`
+	DedupeWindow  time.Duration `koanf:"dedupe_window" doc:"How long an id is remembered, two minutes or more. 0 is two minutes."`
+}
+
+// Kept returns t as package queue has it.
+func (t *Topic) Kept() queue.TopicConfig {
+	return queue.TopicConfig{
+		Pattern: t.Pattern, MustExist: t.MustExist, MaxAge: t.MaxAge, MaxEvents: t.MaxEvents, MaxBytes: t.MaxBytes, Refuse: t.Refuse,
+		Compact: t.Compact, TTL: t.TTL, MaxEventBytes: t.MaxEventBytes, DedupeWindow: t.DedupeWindow,
+	}
 }
 
 // Key is a key that tokens are signed with.

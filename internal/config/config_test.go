@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/holdpost/holdpost/queue"
 )
 
 func write(t *testing.T, name, text string) string {
@@ -91,6 +93,12 @@ func TestMistakes(t *testing.T) {
 		{"a hook to a file", "hooks: [{url: file:///etc/passwd, events: [mail], secret_env: X}]", nil, "hooks[0].url", "not the URL", ""},
 		{"a hook with a password", "hooks: [{url: https://a:b@a.example, events: [mail], secret_env: X}]", nil, "hooks[0].url", "not the URL", "password"},
 		{"a hook for nothing", "hooks: [{url: https://a.example, events: [sleep], secret_env: X}]", nil, "hooks[0].events", "sleep", ""},
+		{"a topic without a pattern", "topics: [{max_events: 1}]", nil, "topics[0]", "pattern", ""},
+		{"a topic that refuses at no limit", "topics: [{pattern: orders, refuse: true}]", nil, "topics[0]", "no limit", ""},
+		{"a topic that keeps less than nothing", "topics: [{pattern: orders}, {pattern: chat/*, max_bytes: -1}]", nil, "topics[1]", "negative", ""},
+		{"events larger than any may be", "topics: [{pattern: orders, max_event_bytes: 1000001}]", nil, "topics[0]", "larger", ""},
+		{"a topic of the server", "topics: [{pattern: holdpost/hooks}]", nil, "topics[0].pattern", "the server's own", ""},
+		{"one topic too many", "topics:\n" + strings.Repeat("- {pattern: a}\n", maxTopics+1), nil, ": topics", "more than 250", ""},
 		{"a variable", "", []string{"HOLDPOST_LISTEN=7300"}, "HOLDPOST_LISTEN", "missing port", ""},
 		{"a variable that is no boolean", "", []string{"HOLDPOST_DEV=yes"}, "HOLDPOST_DEV", "true or false is expected", ""},
 	} {
@@ -114,6 +122,25 @@ func TestMistakes(t *testing.T) {
 	}
 	if _, err := Load(write(t, "f", strings.Repeat("#", maxFile+1)), nil, nil); err == nil {
 		t.Error("a file that is too large is read")
+	}
+}
+
+func TestTopics(t *testing.T) {
+	c, err := Load(write(t, "holdpost.yaml", `
+topics:
+  - {pattern: prices/*, max_events: 10, compact: true, ttl: 1h}
+  - {pattern: ledger, must_exist: true, max_age: -1s, max_bytes: 1000, refuse: true, max_event_bytes: 1000000, dedupe_window: 1h}
+`+strings.Repeat("  - {pattern: a}\n", maxTopics-2)), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []queue.TopicConfig{
+		{Pattern: "prices/*", MaxEvents: 10, Compact: true, TTL: time.Hour},
+		{Pattern: "ledger", MustExist: true, MaxAge: -time.Second, MaxBytes: 1000, Refuse: true, MaxEventBytes: 1_000_000, DedupeWindow: time.Hour},
+	} {
+		if got := c.Topics[i].Kept(); got != want {
+			t.Errorf("got  %+v\nwant %+v", got, want)
+		}
 	}
 }
 
