@@ -19,7 +19,7 @@ const module = "github.com/holdpost/holdpost"
 // floors says who may import whom: a package may import those of lower floors only. A package that is not listed fails
 // the test, so that a new one must be given its place first.
 var floors = [][]string{
-	0: {"internal/frame", "internal/leaktest", "internal/outbound", "internal/packet", "internal/rooms", "internal/serial", "internal/engineio/wire"},
+	0: {"internal/filelock", "internal/frame", "internal/leaktest", "internal/outbound", "internal/packet", "internal/rooms", "internal/serial", "internal/engineio/wire"},
 	1: {"internal/engineio", "internal/packet/msgpack", "internal/peertest"},
 	2: {"", "queue"},
 	3: {"internal/auth", "client", "delivery", "queue/embedded", "queue/index"},

@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+
+	"github.com/holdpost/holdpost/internal/filelock"
 )
 
 // The file of an outbox: a line that names its format, and records, each synced before the next is written. A record is the length
@@ -22,7 +24,6 @@ const (
 )
 
 var (
-	errInUse    = errors.New("in use by another program, or another part of this one")
 	errNoOutbox = errors.New("the file is none of an outbox")
 	castagnoli  = crc32.MakeTable(crc32.Castagnoli)
 )
@@ -71,7 +72,7 @@ func openOutboxFile(path string) (*outboxFile, []place, error) {
 }
 
 func (f *outboxFile) load() ([]place, error) {
-	if err := lock(f.file); err != nil {
+	if err := filelock.Lock(f.file); err != nil {
 		return nil, err
 	}
 	info, err := f.file.Stat()
@@ -249,7 +250,7 @@ func (f *outboxFile) shrink(held []place, live int64) (moved []place, before *os
 
 // fill makes a new file with these messages.
 func (f *outboxFile) fill(held []place) ([]place, error) {
-	if err := lock(f.file); err != nil {
+	if err := filelock.Lock(f.file); err != nil {
 		return nil, err
 	}
 	if err := f.create(); err != nil {

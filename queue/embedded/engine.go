@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/holdpost/holdpost/internal/filelock"
 	"github.com/holdpost/holdpost/queue"
 )
 
@@ -27,7 +28,7 @@ const (
 
 var (
 	// ErrInUse reports that another engine, in this process or another one, has the data directory.
-	ErrInUse = errors.New("data directory in use")
+	ErrInUse = filelock.ErrInUse
 
 	errClosed = errors.New("engine closed")
 )
@@ -136,10 +137,8 @@ func (e *Engine) start(ctx context.Context, c Config) (err error) {
 	if e.held, err = os.OpenFile(filepath.Join(e.dir, lockName), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return err
 	}
-	if err := lock(e.held); errors.Is(err, ErrInUse) {
-		return fmt.Errorf("%w: another server holds %s", ErrInUse, e.dir)
-	} else if err != nil {
-		return fmt.Errorf("lock %s: %w", e.dir, err)
+	if err := filelock.Lock(e.held); err != nil {
+		return fmt.Errorf("data directory %s: %w", e.dir, err)
 	}
 	if e.dirFile, err = os.Open(e.dir); err != nil {
 		return err

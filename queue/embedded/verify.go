@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/holdpost/holdpost/internal/filelock"
 )
 
 // Report is what [Verify] finds.
@@ -39,7 +41,7 @@ func verify(dir string) (*Report, error) {
 		return nil, err
 	}
 	defer held.Close()
-	if err := lock(held); err != nil {
+	if err := filelock.Lock(held); err != nil {
 		return nil, err
 	}
 	file, m, readable, err := openMark(dir)

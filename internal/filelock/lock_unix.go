@@ -1,6 +1,6 @@
 //go:build unix
 
-package client
+package filelock
 
 import (
 	"errors"
@@ -9,15 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock takes the file for this process, and this opening of it, until it is closed.
-func lock(f *os.File) error {
+// Lock takes the file, for this opening of it, until it is closed. It does not wait: it returns [ErrInUse] while another one has it.
+func Lock(f *os.File) error {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
 		case err == nil:
 			return nil
 		case errors.Is(err, unix.EWOULDBLOCK):
-			return errInUse
+			return ErrInUse
 		case !errors.Is(err, unix.EINTR):
 			return os.NewSyscallError("flock", err)
 		}
