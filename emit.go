@@ -16,7 +16,7 @@ func (s *Socket) Emit(ctx context.Context, event string, args ...any) error {
 	}
 	if s.recorded() {
 		s.ns.record(socketOf(ctx), emission{prepared: p, id: -1, rooms: []string{s.id}}, s.alone)
-	} else if !s.send(true, p.messages(s.ns)...) {
+	} else if !s.send(!s.more.Load(), p.messages(s.ns)...) {
 		return s.disconnected()
 	}
 	s.ns.tellEmitted(p, s)

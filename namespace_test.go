@@ -29,6 +29,28 @@ func TestConnect(t *testing.T) {
 	})
 }
 
+// What connection handlers emit comes behind the reply, and not in the same read: a client that asks for its first event only when it
+// has seen the reply gets it.
+func TestGreeting(t *testing.T) {
+	run(t, holdpost.Config{}, func(t *testing.T, w *world, transport string) {
+		w.main.OnConnection(func(ctx context.Context, s *holdpost.Socket) error {
+			time.Sleep(time.Second) // until the writer of the reply is done, which over a pipe is another goroutine
+			return errors.Join(s.Emit(ctx, "hello", 1), s.Emit(ctx, "hello", 2))
+		})
+		c := &client{Peer: w.Connect(transport), w: w}
+		start := time.Now()
+		c.join("/", "")
+		if d := time.Since(start); d > 0 {
+			t.Errorf("reply after %v", d)
+		}
+		c.WantIdle("the greeting waits a little", time.Second+time.Millisecond)
+		c.Want("greeting", `42["hello",1]`, `42["hello",2]`)
+		if d := time.Since(start); d > time.Second+2*time.Millisecond {
+			t.Errorf("greeting after %v", d)
+		}
+	})
+}
+
 func TestHandshake(t *testing.T) {
 	c := holdpost.Config{KeepHeaders: []string{"x-app"}}
 	run(t, c, func(t *testing.T, w *world, transport string) {

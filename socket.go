@@ -30,7 +30,7 @@ type Socket struct {
 	inBytes  atomic.Int64
 	inEvents atomic.Int64
 	phase    atomic.Uint32 // written with mu held
-	more     atomic.Bool   // events wait behind the one that is being handled
+	more     atomic.Bool   // more is about to be sent: what is handled is not the last, or the connection handlers run
 
 	position int // in the namespace's list of sockets; guarded by Namespace.mu
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/holdpost/holdpost/delivery"
 )
@@ -166,6 +167,9 @@ func TestTTL(t *testing.T) {
 	ann.ok(nil, "subscribe", "t")
 	ann.Close()
 	bob.ok(nil, "publish", map[string]any{"topic": "t", "ttl": "1ms"}, "e", 0)
+	for published := time.Now(); time.Since(published) <= time.Millisecond; {
+		bob.ok(nil, "publish", "other", "e")
+	}
 	bob.ok(nil, "publish", map[string]any{"topic": "t", "ttl": "1h"}, "e", 1)
 	ann.connect()
 	ann.ok(nil, "subscribe", "t")

@@ -2,8 +2,8 @@ package engineio
 
 // scheduleLocked puts the session where the wheel visits it next.
 func (s *Session) scheduleLocked() {
-	due := uint32(0)
-	sooner := func(at uint32) {
+	due := uint64(0)
+	sooner := func(at uint64) {
 		if at != 0 && (due == 0 || at < due) {
 			due = at
 		}
@@ -24,17 +24,17 @@ func (s *Session) scheduleLocked() {
 }
 
 // mayPingAt returns the tick from which a ping may go out for the sake of Confirm.
-func (s *Session) mayPingAt() uint32 {
+func (s *Session) mayPingAt() uint64 {
 	if s.lastPing == 0 {
 		return 1
 	}
-	return s.lastPing + uint32(confirmEvery/tickLength)
+	return s.lastPing + uint64(confirmEvery/s.server.wheel.length)
 }
 
 // visit does what has become due and says when to come again. It is the wheel's.
 func (s *Session) visit() {
 	now := s.server.wheel.tick()
-	due := func(at uint32) bool { return at != 0 && at <= now }
+	due := func(at uint64) bool { return at != 0 && at <= now }
 	s.mu.Lock()
 	switch {
 	case s.state() == stateEnded:
@@ -96,7 +96,7 @@ func (s *Session) visit() {
 }
 
 // pingLocked queues a ping, whatever else is queued (Engine.IO v4, "Heartbeat").
-func (s *Session) pingLocked(now uint32) {
+func (s *Session) pingLocked(now uint64) {
 	s.awaiting, s.extended, s.lastPing = true, false, now
 	s.nextBeat = s.server.wheel.after(s.server.config.PingTimeout)
 	s.heard.Store(false)

@@ -61,10 +61,13 @@ func (s *Session) Flush() {
 	s.flushLocked()
 }
 
+// stuckFor is how long a peer takes nothing before that means something.
+const stuckFor = 100 * time.Millisecond
+
 // stuckLocked reports whether the peer has taken no more for a while. A connection that can only be written to by waiting
 // for it has a waiting writer now and then; that alone means nothing.
 func (s *Session) stuckLocked() bool {
-	return s.stuckAt != 0 && s.server.wheel.tick()-s.stuckAt > 1
+	return s.stuckAt != 0 && s.server.wheel.after(-stuckFor) > s.stuckAt
 }
 
 func totalLen(messages []*Message) (n int) {

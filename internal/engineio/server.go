@@ -51,6 +51,7 @@ func New(c Config) *Server {
 		srv.upgrades = []string{WebSocket}
 	}
 	srv.wheel.base = time.Now()
+	srv.wheel.length = tickLength(&srv.config)
 	srv.wheel.quit = make(chan struct{})
 	srv.corks.quit = srv.wheel.quit
 	srv.corks.tasks = &srv.tasks

@@ -46,27 +46,27 @@ type Session struct {
 	pong    *Message // answers the newest ping of the WebSocket; goes before the queue
 	bytes   int      // of messages accepted and not yet written
 	packets int      // their number
+	stuckAt uint64   // tick since when a writer waits for the peer, 0 if none does
 	writing bool     // somebody is writing the queue out; nobody else may
-	stuckAt uint32   // tick since when a writer waits for the peer, 0 if none does
 	corked  bool     // something waits for Flush
 	guarded bool     // the server's corks know the session
 
 	ws        *socket // nil while polling
 	candidate *socket // a WebSocket that wants to take over
-	probed    bool    // and has said so: polls are answered at once
 	poll      *poll   // the request that waits
+	probed    bool    // the candidate has said so: polls are answered at once
 	posting   bool    // a request's body is being read
 	lingers   bool    // ended, and the WebSocket's peer has yet to hang up
 	lastWord  byte    // what a poll gets to hear at the end: close or noop
+	awaiting  bool    // a ping is unanswered
+	extended  bool    // and has had its extra time
 
-	nextBeat  uint32 // tick of the next ping, or by which the last one must be answered; 0: no heartbeat
-	lastPing  uint32 // tick
-	awaiting  bool   // a ping is unanswered
-	extended  bool   // and has had its extra time
-	upgradeBy uint32 // tick by which the candidate must have taken over; 0: no limit
-	closeBy   uint32 // tick by which closing or hanging up must be done; 0: no limit
-	messageBy uint32 // tick by which an incomplete WebSocket message must be complete; 0: none is incomplete
-	alarmAt   uint32 // tick of the Deadline; 0: none
+	nextBeat  uint64 // tick of the next ping, or by which the last one must be answered; 0: no heartbeat
+	lastPing  uint64 // tick
+	upgradeBy uint64 // tick by which the candidate must have taken over; 0: no limit
+	closeBy   uint64 // tick by which closing or hanging up must be done; 0: no limit
+	messageBy uint64 // tick by which an incomplete WebSocket message must be complete; 0: none is incomplete
+	alarmAt   uint64 // tick of the Deadline; 0: none
 	alarm     func()
 
 	asides *asides // nil if there are none

@@ -47,6 +47,28 @@ func TestHeartbeat(t *testing.T) {
 	})
 }
 
+// Heartbeats as short as tests have them are exact: the protocol's own test suite gives a session that does not answer not a
+// millisecond more.
+func TestShortHeartbeat(t *testing.T) {
+	bubble(t, Config{PingInterval: 300 * time.Millisecond, PingTimeout: 200 * time.Millisecond}, func(t *testing.T, h *host) {
+		query, r := h.openPolling()
+		for range 3 {
+			start := time.Now()
+			h.wantAnswer("ping", h.background("GET", query, ""), 200, "2")
+			if d := time.Since(start); d < 300*time.Millisecond || d > 301*time.Millisecond {
+				t.Errorf("ping after %v", d)
+			}
+			h.wantAnswer("pong", h.background("POST", query, "3"), 200, "ok")
+		}
+		time.Sleep(499 * time.Millisecond)
+		if got := r.reasons(); len(got) > 0 {
+			t.Errorf("ended early: %q", got)
+		}
+		time.Sleep(2 * time.Millisecond)
+		h.wantEnd("no pong", r, ReasonPingTimeout)
+	})
+}
+
 // A pong may stand behind a big message on a slow line, so that anything that comes after a ping buys time, once.
 func TestHeartbeatExtended(t *testing.T) {
 	run(t, Config{}, func(t *testing.T, h *host, transport string) {

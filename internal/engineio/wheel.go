@@ -5,23 +5,38 @@ import (
 	"time"
 )
 
-const (
-	tickLength = 100 * time.Millisecond
-	wheelSlots = 512 // about 51 s; who is due later goes round more than once
-)
+// wheelSlots ticks are one turn, mostly about 51 s; who is due later goes round more than once.
+const wheelSlots = 512
+
+// tickLength returns how exact times are: a tenth of a second, and half a percent of a heartbeat that is shorter than most. The
+// heartbeats of tests, below a second, are exact to what a client can tell.
+func tickLength(c *Config) time.Duration {
+	length := 100 * time.Millisecond
+	for _, d := range []time.Duration{c.PingInterval, c.PingTimeout} {
+		switch {
+		case d <= 0:
+		case d < time.Second:
+			length = min(length, 200*time.Microsecond)
+		default:
+			length = min(length, d/200)
+		}
+	}
+	return length
+}
 
 // A wheel visits sessions when they are due, to the tick. It takes the place of a timer per session: re-arming one is
 // mostly a store, since a session that is visited early just says when it is due next. Its goroutine exists only while
 // there is somebody to visit.
 type wheel struct {
-	base  time.Time
-	group sync.WaitGroup // counts the goroutine
-	quit  chan struct{}
+	base   time.Time
+	length time.Duration  // of a tick
+	group  sync.WaitGroup // counts the goroutine
+	quit   chan struct{}
 
 	mu      sync.Mutex
 	slots   [wheelSlots]*Session
 	count   int
-	now     uint32 // the last tick that was visited
+	now     uint64 // the last tick that was visited
 	running bool
 	stopped bool
 }
@@ -29,20 +44,20 @@ type wheel struct {
 // wheelLinks is a session's place in the wheel, guarded by wheel.mu.
 type wheelLinks struct {
 	next, prev *Session
-	due        uint32 // 0 while not in the wheel
+	due        uint64 // 0 while not in the wheel
 }
 
 // tick returns the tick that time has reached.
-func (w *wheel) tick() uint32 { return uint32(time.Since(w.base)/tickLength) + 1 }
+func (w *wheel) tick() uint64 { return uint64(time.Since(w.base)/w.length) + 1 }
 
 // after returns the first tick that is not before d from now.
-func (w *wheel) after(d time.Duration) uint32 {
-	return uint32((time.Since(w.base)+d+tickLength-1)/tickLength) + 1
+func (w *wheel) after(d time.Duration) uint64 {
+	return uint64((time.Since(w.base)+d+w.length-1)/w.length) + 1
 }
 
 // schedule makes the session's next visit happen at tick due, or leaves it where it is if that is earlier. It reports
 // false once the wheel has stopped.
-func (w *wheel) schedule(s *Session, due uint32) bool {
+func (w *wheel) schedule(s *Session, due uint64) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.stopped {
@@ -133,7 +148,7 @@ func (w *wheel) run() {
 }
 
 // untilNext returns how long it is to the next tick.
-func (w *wheel) untilNext() time.Duration { return tickLength - time.Since(w.base)%tickLength }
+func (w *wheel) untilNext() time.Duration { return w.length - time.Since(w.base)%w.length }
 
 // stop ends the goroutine and refuses further sessions. The caller waits for the group before it calls drain.
 func (w *wheel) stop() {
