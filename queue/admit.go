@@ -40,7 +40,7 @@ func (q *Queue) admit(r *reader, e *Event) (to *Consumer, attempt int, v verdict
 		return nil, 0, q.stopLocked(r, w)
 	}
 	if w == nil && seq > q.window.top && r.leases() {
-		if len(q.window.entries) >= q.now.MaxPending {
+		if len(q.window.entries) >= q.now.MaxPending || q.firstAgainLocked(r) {
 			r.blocked = true
 			return nil, 0, stopped
 		}

@@ -122,6 +122,26 @@ func (q *Queue) failLocked(c *Consumer, seq uint64, why string, delay time.Durat
 	}
 }
 
+// firstAgainLocked says whether an event is to be handed out again now, which comes before any that is new: since a worker looked
+// last, somebody may have given one back, or the store may know of a delivery by now; whoever did that has the reader woken.
+func (q *Queue) firstAgainLocked(r *reader) bool {
+	r.redo = slices.DeleteFunc(r.redo, func(seq uint64) bool { return !q.waitsLocked(r, seq) })
+	return len(r.redo) > 0
+}
+
+// waitsLocked says whether an event of redo is still to be handed out: neither settled meanwhile, nor in somebody's hands.
+func (q *Queue) waitsLocked(r *reader, seq uint64) bool {
+	w := q.window.find(seq)
+	if w == nil || w.dying || w.holder != nil {
+		return false
+	}
+	if r.only == nil {
+		return true
+	}
+	_, has := r.only.inflight[seq]
+	return !has
+}
+
 // nextAgain takes the next event to be handed out again. With room false there is one, and nobody who can take it.
 func (q *Queue) nextAgain(r *reader) (seq uint64, ok, room bool) {
 	q.mu.Lock()
@@ -137,16 +157,9 @@ func (q *Queue) nextAgain(r *reader) (seq uint64, ok, room bool) {
 		}
 		seq = r.redo[i]
 		r.redo = slices.Delete(r.redo, i, i+1)
-		w := q.window.find(seq)
-		if w == nil || w.dying || w.holder != nil {
-			continue
+		if q.waitsLocked(r, seq) {
+			return seq, true, true
 		}
-		if r.only != nil {
-			if _, twice := r.only.inflight[seq]; twice {
-				continue
-			}
-		}
-		return seq, true, true
 	}
 	return 0, false, true
 }
@@ -155,5 +168,5 @@ func (q *Queue) nextAgain(r *reader) (seq uint64, ok, room bool) {
 func (q *Queue) putBack(r *reader, seq uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	r.redoLocked(seq)
+	r.againLocked(seq)
 }

@@ -224,6 +224,7 @@ func (b *Broker) Close() error {
 	b.closing.Do(func() {
 		b.end(ErrClosed) // publishers that wait for room, tail, keeper
 		b.workers.close()
+		b.settled()
 		b.saveAll()
 		b.erasing.Wait()    // it notes what it has done
 		b.committer.close() // every publisher has its answer
@@ -233,6 +234,14 @@ func (b *Broker) Close() error {
 		}
 	})
 	return nil
+}
+
+// settled waits until the outcome of everything that is queued is known, which may settle events: their dead letters are stored.
+func (b *Broker) settled() {
+	done := make(chan struct{})
+	if b.committer.push(&request{event: true, known: 1, done: func(*request) { close(done) }}) == nil {
+		<-done
+	}
 }
 
 func (b *Broker) isClosed() bool {

@@ -166,3 +166,18 @@ func TestCursorIgnoresWhatItCannotKnow(t *testing.T) {
 		t.Errorf("cursor %v, want %v", q.Cursor(), last)
 	}
 }
+
+// Whoever publishes when everything is closed, the index too, is told so.
+func TestPublishAfterClose(t *testing.T) {
+	n := open(t, t.TempDir())
+	if err := n.CreateTopic(t.Context(), queue.TopicConfig{Pattern: "made"}); err != nil { // so that the index is asked for it
+		t.Fatal(err)
+	}
+	n.stop()
+	if _, err := n.Publish(t.Context(), message("made", 0)); !errors.Is(err, queue.ErrClosed) {
+		t.Errorf("publish: %v", err)
+	}
+	if _, err := n.PublishBatch(t.Context(), []queue.Message{message("made", 0)}); !errors.Is(err, queue.ErrClosed) {
+		t.Errorf("publish a batch: %v", err)
+	}
+}

@@ -166,3 +166,27 @@ func childPoisoned(n *node) int {
 		<-time.After(time.Millisecond)
 	}
 }
+
+// An event that was given up right before the end does not come again: its dead letter is stored by Close.
+func TestRejectThenClose(t *testing.T) {
+	dir := t.TempDir()
+	n := open(t, dir)
+	q := n.shared(t, "jobs", queue.QueueConfig{})
+	r := &recorder{}
+	attach(t, q, queue.ConsumerConfig{Sink: r})
+	for i := range 3 {
+		n.publish(t, "jobs", i)
+	}
+	r.want(t, texts("jobs", 0, 3)...)
+	for _, d := range r.deliveries() {
+		if err := d.Reject("no"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.stop()
+
+	n = open(t, dir)
+	if i := info(t, n.shared(t, "jobs", queue.QueueConfig{})); i.Unread != 0 || i.Dead != 3 {
+		t.Errorf("%d unread, %d dead letters", i.Unread, i.Dead)
+	}
+}

@@ -23,7 +23,7 @@
 // Each queue gets each event at least once. While a consumer is attached to a personal queue it gets each event once, in order,
 // without a gap between what it missed and what is live; a slow one loses nothing, it is served from the index until it has
 // caught up. A shared queue hands events out in order for the first time, each to one consumer at a time; what came back comes
-// again as soon as it is due, before what is new. A consumer that is slow, stuck or gone keeps no other from its events. An
+// again as soon as it is due, before what is new; of what is given back without a delay that is exact. A consumer that is slow, stuck or gone keeps no other from its events. An
 // event's id makes publishing repeatable within the dedupe window, its offset lets a consumer recognise what it has seen.
 //
 // An acknowledgement is durable within a second, and when the queue's last consumer is closed; until then a crash may take

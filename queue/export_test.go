@@ -16,3 +16,17 @@ func Live(b *Broker, topic string) int {
 	}
 	return 0
 }
+
+// Again returns how many events of a shared queue are to be handed out again now.
+func Again(q *Queue) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.shared.redo)
+}
+
+// Parked says whether nobody serves a consumer until it is woken.
+func Parked(c *Consumer) bool {
+	c.reader.mu.Lock()
+	defer c.reader.mu.Unlock()
+	return c.reader.state == parked
+}

@@ -297,6 +297,9 @@ func (b *Broker) repeated(again Published, envelope []byte) (Published, error) {
 
 // check validates a message and puts its arguments and its TTL into the one form in which they are stored.
 func (b *Broker) check(m *Message) (*policy, error) {
+	if b.isClosed() { // the index may be closed too
+		return nil, ErrClosed
+	}
 	if err := b.checkTopic(m.Topic); err != nil {
 		return nil, err
 	}

@@ -1,7 +1,7 @@
 package queue
 
 import (
-	"fmt"
+	"errors"
 	"runtime"
 	"slices"
 	"sync"
@@ -12,8 +12,12 @@ const (
 	sliceEvents = 200     // events that a consumer gets before the next one has its turn
 	sliceBytes  = 1 << 20 // and about so many bytes
 
-	readAgain = time.Second // after the index could not be read
+	readAgain = time.Second           // after the index could not be read
+	lookAgain = 20 * time.Millisecond // after it was behind
 )
+
+// errBehind says that the index has not come to an event yet: that it is not there says nothing.
+var errBehind = errors.New("the index is behind the log")
 
 // workers serve, in turn, the readers that have not caught up with the tail: they hand out what the index has, and make a
 // reader live when nothing is left. A consumer costs no goroutine.
@@ -117,6 +121,13 @@ func (w *workers) serve(r *reader, page []*Event) []*Event {
 		r.flush()
 		r.queue.announce(r)
 		switch {
+		case errors.Is(err, errBehind):
+			if r.park() {
+				time.AfterFunc(lookAgain, func() { r.kick(false) })
+			} else {
+				w.push(r)
+			}
+			return page
 		case err != nil:
 			w.broker.log.Error("read index", "topic", r.queue.topic, "queue", r.queue.name, "cause", err)
 			if r.park() {
@@ -156,9 +167,9 @@ func (w *workers) again(r *reader, budget int) (n int, room bool, err error) {
 		if !ok {
 			return n, room, nil
 		}
-		if seq > w.broker.hub.mark.load() { // the index has not come to it yet: that it is not there says nothing
+		if seq > w.broker.hub.mark.load() {
 			q.putBack(r, seq)
-			return n, true, fmt.Errorf("%w: the index is behind the log", ErrUnavailable)
+			return n, true, errBehind
 		}
 		e, err := q.lookup(seq)
 		if err != nil {
