@@ -2,12 +2,12 @@ package client
 
 import "slices"
 
-// entry is one event or answer that waits to be written: the text of its packet, and what belongs to it.
+// entry is one packet that is to be written: its text, and what belongs to it.
 type entry struct {
-	text        []byte
-	attachments [][]byte
-	ack         int64 // that is waited for; -1: none
-	bound       bool  // to the session: of no use on the next one
+	text        []byte   // with Engine.IO's type in front; nil for a packet that is all binary
+	attachments [][]byte // binary messages
+	ack         int64    // that is waited for; -1: none
+	bound       bool     // to the session: of no use on the next one
 }
 
 func (e *entry) size() int {

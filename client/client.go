@@ -20,12 +20,14 @@ import (
 // Client is the address of one server, and a connection to it as long as one of its sockets wants one. Make one with [New].
 type Client struct {
 	// Static after construction.
-	config      Config
-	base        *url.URL // nil when invalid is not
-	invalid     *DialError
-	jar         http.CookieJar
-	limits      packet.Limits
-	frameLimits *frame.Limits
+	config   Config
+	base     *url.URL // nil when invalid is not
+	invalid  *DialError
+	jar      http.CookieJar
+	codec    codec
+	limits   packet.Limits
+	frames   *frame.Limits
+	deflated *frame.Limits // of a WebSocket whose messages may be compressed
 
 	work sync.WaitGroup // every goroutine of the client; added to with mu held and closed false
 
@@ -56,9 +58,13 @@ func New(serverURL string, c *Config) *Client {
 	if cl.invalid == nil {
 		cl.invalid = cl.config.check()
 	}
+	cl.codec = textCodec{}
+	if cl.config.MessagePack {
+		cl.codec = msgpackCodec{}
+	}
 	cl.limits = cl.config.limits()
-	cl.frameLimits = frame.DefaultLimits(cl.config.MaxPayload)
-	cl.frameLimits.Client = true
+	cl.frames, cl.deflated = frame.DefaultLimits(cl.config.MaxPayload), frame.DefaultLimits(cl.config.MaxPayload)
+	cl.frames.Client, cl.deflated.Client, cl.deflated.Compressed = true, true, true
 	cl.jar, _ = cookiejar.New(nil) // has no errors
 	return cl
 }

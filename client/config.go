@@ -22,6 +22,14 @@ type Config struct {
 	// "websocket", "polling".
 	Transports []string
 
+	// MessagePack has packets travel as MessagePack instead of text, which the server has to be set to as well: each packet is one
+	// binary message, whatever its arguments are.
+	MessagePack bool
+
+	// PerMessageDeflate offers the server to compress WebSocket messages, each by itself (RFC 7692), and if it accepts compresses
+	// those of 1,024 bytes and more. What a message inflates to is bounded by MaxPayload. Default off.
+	PerMessageDeflate bool
+
 	// Auth is what a server's gates see of a client, in every namespace: a value that encodes to a JSON object. nil: nothing.
 	Auth any
 	// AuthFunc is asked for it instead, for each namespace and at each connect. An error fails that attempt.
@@ -73,6 +81,8 @@ type Config struct {
 	MaxPayload int
 	// MaxAttachments bounds the binary values of one event. Default 10.
 	MaxAttachments int
+	// AttachmentTimeout is the time in which all attachments of an event must arrive. Default 10 s.
+	AttachmentTimeout time.Duration
 	// MaxNameBytes bounds the name of an event, in bytes. Default 255.
 	MaxNameBytes int
 	// MaxDepth bounds the nesting of arguments. Default 64.
@@ -120,6 +130,7 @@ func (c *Config) withDefaults() Config {
 	orDefault(&v.MaxPendingAcks, 4096)
 	orDefault(&v.MaxPayload, 4<<20)
 	orDefault(&v.MaxAttachments, packet.DefaultLimits.Attachments)
+	orDefault(&v.AttachmentTimeout, 10*time.Second)
 	orDefault(&v.MaxNameBytes, packet.DefaultLimits.Name)
 	orDefault(&v.MaxDepth, packet.DefaultLimits.Depth)
 	orDefault(&v.MaxValues, packet.DefaultLimits.Values)

@@ -243,12 +243,8 @@ func (s *Socket) answer(l *link, p *packet.Packet, reply []any, err error) {
 
 // sendAck answers an event of a session, if it is still the present one.
 func (s *Socket) sendAck(l *link, id int64, args holdpost.Args) {
-	raw := make([][]byte, args.Len())
-	for i := range raw {
-		raw[i] = args.Raw(i)
-	}
-	text := packet.AppendAck([]byte{'4'}, s.namespace, id, len(args.Attachments()), raw)
-	e := entry{text: text, attachments: args.Attachments(), ack: -1, bound: true}
+	e := s.client.codec.ack(s.namespace, id, rawArgs(args), args.Attachments())
+	e.bound = true
 	s.mu.Lock()
 	if s.link != l || !s.connected {
 		s.mu.Unlock()

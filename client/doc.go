@@ -50,5 +50,5 @@
 //
 // # Limitations
 //
-// WebTransport, message compression and revision 3 of Engine.IO (Socket.IO 2) are not spoken.
+// WebTransport and revision 3 of Engine.IO (Socket.IO 2) are not spoken.
 package client

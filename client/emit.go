@@ -93,15 +93,16 @@ func (s *Socket) encode(event string, ack int64, args []any) (entry, error) {
 	if err != nil {
 		return entry{}, err
 	}
-	var few [8][]byte // on the stack
-	raw, size := few[:0], len(s.namespace)+len(event)+32
-	for i := range a.Len() {
-		raw = append(raw, a.Raw(i))
-		size += len(a.Raw(i)) + 1
+	return s.client.codec.event(s.namespace, ack, event, rawArgs(a), a.Attachments()), nil
+}
+
+// rawArgs returns the JSON of each argument.
+func rawArgs(a holdpost.Args) [][]byte {
+	raw := make([][]byte, a.Len())
+	for i := range raw {
+		raw[i] = a.Raw(i)
 	}
-	text := append(make([]byte, 0, size), '4')
-	text = packet.AppendEvent(text, s.namespace, ack, len(a.Attachments()), event, raw...)
-	return entry{text: text, attachments: a.Attachments(), ack: ack}, nil
+	return raw
 }
 
 // tooLarge tells whether the server is known not to take an entry.
@@ -206,8 +207,10 @@ func (s *Socket) writeTo(l *link, to sink) error {
 
 func writeEntries(to sink, batch []entry) error {
 	for i := range batch {
-		if err := to.text(batch[i].text); err != nil {
-			return err
+		if text := batch[i].text; text != nil {
+			if err := to.text(text); err != nil {
+				return err
+			}
 		}
 		for _, b := range batch[i].attachments {
 			if err := to.binary(b); err != nil {

@@ -26,9 +26,10 @@ const openPacket = `0{"sid":"abc","upgrades":[],"pingInterval":25000,"pingTimeou
 
 // A bad server says hello over a WebSocket, lets the main namespace in, and then writes what the test wants.
 type badServer struct {
-	conns atomic.Int64
-	deaf  bool // reads nothing more
-	write func(w io.Writer)
+	conns      atomic.Int64
+	deaf       bool   // reads nothing more
+	extensions string // what it says of those of the WebSocket
+	write      func(w io.Writer)
 }
 
 func text(payload string) string {
@@ -42,8 +43,12 @@ func (b *badServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		panic(err)
 	}
 	defer conn.Close()
-	fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
+	fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n",
 		accept(r.Header.Get("Sec-WebSocket-Key")))
+	if b.extensions != "" {
+		fmt.Fprintf(conn, "Sec-WebSocket-Extensions: %s\r\n", b.extensions)
+	}
+	io.WriteString(conn, "\r\n")
 	io.WriteString(conn, text(openPacket))
 	one := make([]byte, 1)
 	if _, err := rw.Read(one); err != nil { // of the CONNECT
@@ -117,6 +122,107 @@ func TestHostileServer(t *testing.T) {
 				}
 				if n := bad.conns.Load(); n < 5 || n > 64 { // 0, 1, 3, 7, 12, 17 … 300 s
 					t.Errorf("%d connections in five minutes", n)
+				}
+			})
+		})
+	}
+}
+
+// An event whose attachments do not come ends the connection after a while; one whose attachments come in time does not.
+func TestAttachmentTimeout(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		t.Run(fmt.Sprint(late), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				wait := 9 * time.Second
+				if late {
+					wait = 11 * time.Second
+				}
+				bad := &badServer{write: func(w io.Writer) {
+					for range 3 {
+						io.WriteString(w, text(`451-["file",{"_placeholder":true,"num":0}]`))
+						time.Sleep(wait)
+						w.Write(append(frame.AppendHeader(nil, frame.Binary, 1), 'x'))
+					}
+					time.Sleep(time.Minute)
+				}}
+				host := peertest.New(t, bad)
+				cl := client.New("http://test", &client.Config{Dial: (&world{Host: host}).dial, Transports: []string{"websocket"}, ReconnectAttempts: -1})
+				defer time.Sleep(2 * time.Minute) // until the server is through
+				defer cl.Close()
+				s := cl.Of("/")
+				var got record
+				s.On("file", func(_ context.Context, args holdpost.Args) ([]any, error) { got.add("%d", args.Len()); return nil, nil })
+				if err := s.Connect(background); err != nil {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				time.Sleep(50 * time.Second)
+				if !late {
+					got.want(t, "in time", "1", "1", "1")
+					return
+				}
+				got.want(t, "too late")
+				e, ok := errors.AsType[*holdpost.DisconnectError](s.Err())
+				if !ok || e.Reason != holdpost.ReasonParseError || !strings.Contains(e.Error(), "AttachmentTimeout") {
+					t.Errorf("after %v: %v", time.Since(start), s.Err())
+				}
+			})
+		})
+	}
+}
+
+// What a server says of compression is an answer to what was offered, or the connection is refused; and what a message inflates
+// to is bounded.
+func TestHostileCompression(t *testing.T) {
+	const own = "permessage-deflate; server_no_context_takeover"
+	for extensions, c := range map[string]struct {
+		offered, opens bool
+	}{
+		"":                                      {true, true},
+		own:                                     {true, true},
+		own + "; client_no_context_takeover":    {true, true},
+		own + "; server_max_window_bits=15":     {true, true},
+		"permessage-deflate":                    {true, false}, // with the context of earlier messages
+		own + "; client_max_window_bits=8":      {true, false}, // which was not offered
+		own + ", " + own:                        {true, false},
+		own + "; constructor":                   {true, false},
+		"x-webkit-deflate-frame":                {true, false},
+		own + " ":                               {false, false},
+		"permessage-deflate; server_max_window": {true, false},
+	} {
+		t.Run(extensions, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				bad := &badServer{extensions: extensions, write: func(w io.Writer) {
+					w.Write(frame.AppendCompressed(nil, frame.Text, []byte(`42["x","`+strings.Repeat("x", 5000)+`"]`)))
+					time.Sleep(time.Second)
+					w.Write(frame.AppendCompressed(nil, frame.Text, []byte(`42["x","`+strings.Repeat("x", 20_000)+`"]`)))
+					time.Sleep(time.Second)
+				}}
+				host := peertest.New(t, bad)
+				cl := client.New("http://test", &client.Config{
+					Dial: (&world{Host: host}).dial, Transports: []string{"websocket"}, ReconnectAttempts: -1, PerMessageDeflate: c.offered, MaxPayload: 10_000,
+				})
+				defer cl.Close()
+				s := cl.Of("/")
+				var got record
+				s.On("x", func(_ context.Context, args holdpost.Args) ([]any, error) {
+					got.add("%d", len(args.Raw(0)))
+					return nil, nil
+				})
+				err := s.Connect(background)
+				if !c.opens {
+					dialError(t, extensions, err, "malformed")
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(2 * time.Second)
+				if e, ok := errors.AsType[*holdpost.DisconnectError](s.Err()); !ok || e.Reason != holdpost.ReasonTransportError {
+					t.Errorf("after too large a message: %v", s.Err())
+				}
+				if extensions != "" {
+					got.want(t, "the one that is not too large", "5002")
 				}
 			})
 		})

@@ -51,7 +51,7 @@ func (s *Socket) sendConnect(l *link, auth any) {
 		s.finish(fmt.Errorf("auth: %w", err), false)
 		return
 	}
-	l.push(outgoing{packet: packet.AppendConnect([]byte{'4'}, s.namespace, payload)})
+	l.push(outgoing{entries: []entry{s.client.codec.connect(s.namespace, payload)}})
 }
 
 // auth returns the payload of a CONNECT, with what recovers the socket; what the program put there itself counts.

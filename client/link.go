@@ -37,6 +37,7 @@ type link struct {
 	switching *switching  // nil unless the session may move from polling to a WebSocket
 
 	decoder packet.Decoder // owned by the reader, and
+	overdue *time.Timer    // ends the session unless the rest of an event comes first; nil if none is incomplete
 	heard   bool           // something has come over the WebSocket
 
 	out       serial.Queue[outgoing] // what is to be written
@@ -57,11 +58,11 @@ type sink interface {
 	close()
 }
 
-// outgoing is one thing to be written: what a socket has waiting, a packet, or the end.
+// outgoing is one thing to be written: what a socket has waiting, packets of their own, an answer to a heartbeat, or the end.
 type outgoing struct {
 	socket  *Socket
-	entries []entry // of a socket that has ended
-	packet  []byte
+	entries []entry // which are of no socket's buffer
+	beat    bool    // answer a heartbeat
 	pong    []byte
 	last    bool // say goodbye and end the session
 }
@@ -102,6 +103,9 @@ func (l *link) read() *holdpost.DisconnectError {
 	l.end(reason, err)
 	if ws := l.ws.Load(); ws != nil {
 		ws.frames.Release()
+	}
+	if l.overdue != nil {
+		l.overdue.Stop()
 	}
 	if l.web != nil {
 		l.web.CloseIdleConnections()
@@ -175,7 +179,7 @@ func (l *link) packet(p wire.Packet) error {
 	case wire.Ping:
 		l.alive.Reset(l.patience())
 		if l.answering.CompareAndSwap(false, true) {
-			l.push(outgoing{packet: pongPacket})
+			l.push(outgoing{beat: true})
 		}
 		return nil
 	case wire.Message:
@@ -191,23 +195,29 @@ func (l *link) packet(p wire.Packet) error {
 var pongPacket = []byte{byte(wire.Pong)}
 
 func (l *link) message(p wire.Packet) error {
-	decode := l.decoder.Text
-	if p.Binary {
-		decode = l.decoder.Binary
-	}
-	q, complete, err := decode(p.Data)
+	q, complete, err := l.client.codec.decode(&l.decoder, &l.client.limits, p)
 	if err != nil {
 		return l.fail(holdpost.ReasonParseError, err)
 	}
-	switch {
-	case !complete:
+	if !complete {
+		if l.overdue == nil {
+			l.overdue = time.AfterFunc(l.client.config.AttachmentTimeout, func() { l.end(holdpost.ReasonParseError, errOverdue) })
+		}
 		return nil
+	}
+	if l.overdue != nil {
+		l.overdue.Stop()
+		l.overdue = nil
+	}
+	switch {
 	case q.Type == packet.Connect || q.Type == packet.ConnectError:
 		l.client.aside(func() { err = l.client.receive(l, &q) })
 		return err
 	}
 	return l.client.receive(l, &q)
 }
+
+var errOverdue = errors.New("attachments of an event have not come within Config.AttachmentTimeout")
 
 // push has something written. It never waits.
 func (l *link) push(o outgoing) {
@@ -229,11 +239,9 @@ func (l *link) write(batch []outgoing) {
 			err = o.socket.writeTo(l, to)
 		case o.entries != nil:
 			err = writeEntries(to, o.entries)
-		case o.packet != nil:
-			if o.packet[0] == byte(wire.Pong) {
-				l.answering.Store(false)
-			}
-			err = to.text(o.packet)
+		case o.beat:
+			l.answering.Store(false)
+			err = to.text(pongPacket)
 		case o.pong != nil:
 			l.answering.Store(false)
 			err = to.pong(o.pong)

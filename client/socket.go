@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/holdpost/holdpost"
-	"github.com/holdpost/holdpost/internal/packet"
 	"github.com/holdpost/holdpost/internal/serial"
 	"golang.org/x/sync/semaphore"
 )
@@ -220,8 +219,7 @@ func (s *Socket) finish(why error, tell bool) {
 	s.mu.Unlock()
 
 	if tell && was {
-		l.push(outgoing{entries: rest})
-		l.push(outgoing{packet: packet.AppendDisconnect([]byte{'4'}, s.namespace)})
+		l.push(outgoing{entries: append(rest, s.client.codec.disconnect(s.namespace))})
 	}
 	for _, u := range consumers {
 		u.end(why)

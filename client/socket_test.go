@@ -1,10 +1,13 @@
 package client_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -32,77 +35,110 @@ func sum(_ context.Context, n [2]int) (int, error) {
 }
 
 // One scenario over every transport: typed and untyped events and calls both ways, binary, namespaces, order.
-func TestEvents(t *testing.T) {
-	run(t, holdpost.Config{}, func(t *testing.T, w *world, cc client.Config) {
-		var got record
-		w.main.On("echo", reply)
-		holdpost.Handle(w.main, add, func(ctx context.Context, _ *holdpost.Socket, n [2]int) (int, error) { return sum(ctx, n) })
-		holdpost.On(w.main, chat, func(ctx context.Context, s *holdpost.Socket, m message) error {
-			return chat.Emit(ctx, s, message{m.Room, strings.ToUpper(m.Text)})
-		})
-		asked := make(chan *holdpost.Socket, 1)
-		w.main.OnConnection(func(_ context.Context, s *holdpost.Socket) error { asked <- s; return nil })
+func TestEvents(t *testing.T) { run(t, holdpost.Config{}, events) }
 
-		s := w.client(cc).Of("/")
-		client.On(s, chat, func(_ context.Context, m message) error { got.add("chat %s %s", m.Room, m.Text); return nil })
-		client.Handle(s, add, sum)
-		s.On("bytes", func(_ context.Context, args holdpost.Args) ([]any, error) { return []any{args}, nil })
-		w.connect(s)
-		if !s.Connected() || len(s.ID()) != 20 || s.Err() != nil {
-			t.Errorf("connected %v with id %q, %v", s.Connected(), s.ID(), s.Err())
-		}
+// The same in MessagePack.
+func TestEventsInMessagePack(t *testing.T) {
+	run(t, holdpost.Config{MessagePack: true}, func(t *testing.T, w *world, cc client.Config) {
+		cc.MessagePack = true
+		events(t, w, cc)
+	})
+}
 
-		for i := range 50 {
-			if err := chat.Emit(background, s, message{"lobby", fmt.Sprint("a", i)}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		args, err := s.EmitWithAck(background, "echo", 1, "<two>", []byte{0, 1, 2, 255}, map[string]any{"b": []byte("x")})
-		var one int
-		var two string
-		var three []byte
-		var four map[string]any
-		if err := errors.Join(err, args.Decode(&one, &two, &three, &four)); err != nil || args.Len() != 4 {
-			t.Fatalf("echo: %d arguments, %v", args.Len(), err)
-		}
-		if one != 1 || two != "<two>" || string(three) != "\x00\x01\x02\xff" || string(four["b"].([]byte)) != "x" {
-			t.Errorf("echo: %v %v %v %v", one, two, three, four)
-		}
-		if n, err := add.Do(background, s, [2]int{2, 3}); n != 5 || err != nil {
-			t.Errorf("2+3: %d, %v", n, err)
-		}
-		_, err = add.Do(background, s, [2]int{-1, 3})
-		if e, ok := errors.AsType[*holdpost.Error](err); !ok || e.Code != "negative" {
-			t.Errorf("-1+3: %v", err)
-		}
-		var want []string
-		for i := range 50 {
-			want = append(want, fmt.Sprint("chat lobby A", i))
-		}
-		got.want(t, "answers", want...)
-
-		peer := <-asked
-		if n, err := add.Do(background, peer, [2]int{4, 5}); n != 9 || err != nil {
-			t.Errorf("the server asks 4+5: %d, %v", n, err)
-		}
-		_, err = add.Do(background, peer, [2]int{-4, 5})
-		if e, ok := errors.AsType[*holdpost.Error](err); !ok || e.Code != "negative" {
-			t.Errorf("the server asks -4+5: %v", err)
-		}
-		answer, err := peer.EmitWithAck(background, "bytes", []byte{9, 8})
-		if err := errors.Join(err, answer.Decode(&three)); err != nil || string(three) != "\x09\x08" {
-			t.Errorf("the server's bytes come back as %v, %v", three, err)
-		}
-		_, err = holdpost.Call[int, int]("nothing").Do(background, peer, 1)
-		if e, ok := errors.AsType[*holdpost.Error](err); !ok || e.Code != holdpost.CodeUnknownEvent {
-			t.Errorf("the server asks what nobody handles: %v", err)
-		}
-		wantTransport := cc.Transports[len(cc.Transports)-1]
+// The same compressed; each message by itself, and each that is worth it.
+func TestEventsCompressed(t *testing.T) {
+	run(t, holdpost.Config{PerMessageDeflate: true}, func(t *testing.T, w *world, cc client.Config) {
+		cc.PerMessageDeflate = true
+		events(t, w, cc)
+		const size = 100_000
+		s := w.socket(cc)
 		synctest.Wait()
-		if name := peer.Transport(); name != wantTransport {
-			t.Errorf("the transport is %s, want %s", name, wantTransport)
+		before := w.carried.Load()
+		coins := make([]byte, size)
+		for i := range coins {
+			coins[i] = "ht"[rand.IntN(2)] // a bit each
+		}
+		args, err := s.EmitWithAck(background, "echo", string(coins), coins)
+		var text string
+		var binary []byte
+		if err := errors.Join(err, args.Decode(&text, &binary)); err != nil || text != string(coins) || !bytes.Equal(binary, coins) {
+			t.Errorf("%d characters and %d bytes come back: %v", len(text), len(binary), err)
+		}
+		if carried := w.carried.Load() - before; slices.Contains(cc.Transports, "websocket") != (carried < 3*size) {
+			t.Errorf("%d bytes were carried", carried)
 		}
 	})
+}
+
+func events(t *testing.T, w *world, cc client.Config) {
+	var got record
+	w.main.On("echo", reply)
+	holdpost.Handle(w.main, add, func(ctx context.Context, _ *holdpost.Socket, n [2]int) (int, error) { return sum(ctx, n) })
+	holdpost.On(w.main, chat, func(ctx context.Context, s *holdpost.Socket, m message) error {
+		return chat.Emit(ctx, s, message{m.Room, strings.ToUpper(m.Text)})
+	})
+	asked := make(chan *holdpost.Socket, 1)
+	w.main.OnConnection(func(_ context.Context, s *holdpost.Socket) error { asked <- s; return nil })
+
+	s := w.client(cc).Of("/")
+	client.On(s, chat, func(_ context.Context, m message) error { got.add("chat %s %s", m.Room, m.Text); return nil })
+	client.Handle(s, add, sum)
+	s.On("bytes", func(_ context.Context, args holdpost.Args) ([]any, error) { return []any{args}, nil })
+	w.connect(s)
+	if !s.Connected() || len(s.ID()) != 20 || s.Err() != nil {
+		t.Errorf("connected %v with id %q, %v", s.Connected(), s.ID(), s.Err())
+	}
+
+	for i := range 50 {
+		if err := chat.Emit(background, s, message{"lobby", fmt.Sprint("a", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	args, err := s.EmitWithAck(background, "echo", 1, "<two>", []byte{0, 1, 2, 255}, map[string]any{"b": []byte("x")})
+	var one int
+	var two string
+	var three []byte
+	var four map[string]any
+	if err := errors.Join(err, args.Decode(&one, &two, &three, &four)); err != nil || args.Len() != 4 {
+		t.Fatalf("echo: %d arguments, %v", args.Len(), err)
+	}
+	if one != 1 || two != "<two>" || string(three) != "\x00\x01\x02\xff" || string(four["b"].([]byte)) != "x" {
+		t.Errorf("echo: %v %v %v %v", one, two, three, four)
+	}
+	if n, err := add.Do(background, s, [2]int{2, 3}); n != 5 || err != nil {
+		t.Errorf("2+3: %d, %v", n, err)
+	}
+	_, err = add.Do(background, s, [2]int{-1, 3})
+	if e, ok := errors.AsType[*holdpost.Error](err); !ok || e.Code != "negative" {
+		t.Errorf("-1+3: %v", err)
+	}
+	var want []string
+	for i := range 50 {
+		want = append(want, fmt.Sprint("chat lobby A", i))
+	}
+	got.want(t, "answers", want...)
+
+	peer := <-asked
+	if n, err := add.Do(background, peer, [2]int{4, 5}); n != 9 || err != nil {
+		t.Errorf("the server asks 4+5: %d, %v", n, err)
+	}
+	_, err = add.Do(background, peer, [2]int{-4, 5})
+	if e, ok := errors.AsType[*holdpost.Error](err); !ok || e.Code != "negative" {
+		t.Errorf("the server asks -4+5: %v", err)
+	}
+	answer, err := peer.EmitWithAck(background, "bytes", []byte{9, 8})
+	if err := errors.Join(err, answer.Decode(&three)); err != nil || string(three) != "\x09\x08" {
+		t.Errorf("the server's bytes come back as %v, %v", three, err)
+	}
+	_, err = holdpost.Call[int, int]("nothing").Do(background, peer, 1)
+	if e, ok := errors.AsType[*holdpost.Error](err); !ok || e.Code != holdpost.CodeUnknownEvent {
+		t.Errorf("the server asks what nobody handles: %v", err)
+	}
+	wantTransport := cc.Transports[len(cc.Transports)-1]
+	synctest.Wait()
+	if name := peer.Transport(); name != wantTransport {
+		t.Errorf("the transport is %s, want %s", name, wantTransport)
+	}
 }
 
 // Namespaces share a connection; one that leaves does not disturb the other.

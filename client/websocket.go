@@ -21,6 +21,7 @@ type webSocket struct {
 	// Static after construction.
 	conn    io.ReadWriteCloser
 	timeout time.Duration // of a write
+	deflate bool          // messages may be compressed, each by itself
 
 	// Owned by the reader.
 	frames frame.Reader
@@ -41,6 +42,9 @@ func (l *link) dialWebSocket(ctx context.Context, sid string) (*webSocket, *Dial
 	r.Header.Set("Upgrade", "websocket")
 	r.Header.Set("Sec-WebSocket-Version", "13")
 	r.Header.Set("Sec-WebSocket-Key", key)
+	if c.config.PerMessageDeflate {
+		r.Header.Set("Sec-WebSocket-Extensions", deflateOffer)
+	}
 	resp, err := l.web.Do(r)
 	if err != nil {
 		return nil, requestError(err)
@@ -54,14 +58,49 @@ func (l *link) dialWebSocket(ctx context.Context, sid string) (*webSocket, *Dial
 		}
 		return nil, e
 	}
+	deflate, extended := acceptedDeflate(resp.Header, c.config.PerMessageDeflate)
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455 §4.2.2
 	if !strings.EqualFold(resp.Header.Get("Upgrade"), "websocket") ||
 		resp.Header.Get("Sec-WebSocket-Accept") != base64.StdEncoding.EncodeToString(sum[:]) ||
-		resp.Header.Get("Sec-WebSocket-Extensions") != "" {
+		!extended {
 		conn.Close()
 		return nil, &DialError{Code: codeMalformed, Status: resp.StatusCode, Err: errors.New("the WebSocket handshake is not answered as RFC 6455 wants it")}
 	}
-	return &webSocket{conn: conn, timeout: c.config.WriteTimeout, frames: frame.Reader{Limits: c.frameLimits}}, nil
+	ws := &webSocket{conn: conn, timeout: c.config.WriteTimeout, deflate: deflate, frames: frame.Reader{Limits: c.frames}}
+	if deflate {
+		ws.frames.Limits = c.deflated
+	}
+	return ws, nil
+}
+
+const (
+	// deflateOffer asks for compression of each message by itself (RFC 7692 §7.1.1): nothing is held between two of them.
+	deflateOffer = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+	compressFrom = 1024 // bytes of a message
+)
+
+// acceptedDeflate reports whether the server has accepted compression, and whether what it says of extensions is an answer to
+// what was offered at all: with the context of earlier messages, or with a window of ours that is smaller, it is none.
+func acceptedDeflate(h http.Header, offered bool) (deflate, ok bool) {
+	answers := h.Values("Sec-WebSocket-Extensions")
+	if len(answers) == 0 || len(answers) == 1 && answers[0] == "" {
+		return false, true
+	}
+	name, params, _ := strings.Cut(answers[0], ";")
+	if !offered || len(answers) > 1 || strings.TrimSpace(name) != "permessage-deflate" {
+		return false, false
+	}
+	alone := false
+	for param := range strings.SplitSeq(params, ";") {
+		switch name, _, _ := strings.Cut(strings.TrimSpace(param), "="); name {
+		case "server_no_context_takeover":
+			alone = true
+		case "client_no_context_takeover", "server_max_window_bits":
+		default:
+			return false, false
+		}
+	}
+	return true, alone
 }
 
 // large are buffers for connections that have much to read.
@@ -117,7 +156,11 @@ func (w *webSocket) append(op frame.Opcode, payload []byte) error {
 	if w.out == nil {
 		w.out = bursts.Get().(*burst)
 	}
-	w.out.frames = frame.AppendMasked(w.out.frames, op, true, w.out.key(), payload)
+	if w.deflate && op < frame.Close && len(payload) >= compressFrom {
+		w.out.frames = frame.AppendMaskedCompressed(w.out.frames, op, w.out.key(), payload)
+	} else {
+		w.out.frames = frame.AppendMasked(w.out.frames, op, true, w.out.key(), payload)
+	}
 	if len(w.out.frames) < maxBurst {
 		return nil
 	}

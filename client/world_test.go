@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,9 +39,12 @@ type world struct {
 	main *holdpost.Namespace
 	log  *logged
 
+	carried atomic.Int64 // bytes, both ways
+
 	mu     sync.Mutex
-	frozen bool  // nothing comes through
-	down   error // why no connection is made now
+	frozen bool          // nothing comes through
+	held   chan struct{} // nothing is written until it is closed; nil: nothing is held
+	down   error         // why no connection is made now
 	conns  []net.Conn
 	dials  int
 }
@@ -100,6 +104,21 @@ func (w *world) freeze() {
 	w.frozen = true
 }
 
+func (w *world) thaw() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.frozen = false
+}
+
+// hold holds what clients write until release.
+func (w *world) hold() (release func()) {
+	held := make(chan struct{})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.held = held
+	return func() { close(held) }
+}
+
 // thawed is a connection unless its world is frozen.
 type thawed struct {
 	net.Conn
@@ -108,8 +127,20 @@ type thawed struct {
 	closed chan struct{}
 }
 
+func (c *thawed) Write(b []byte) (int, error) {
+	c.w.carried.Add(int64(len(b)))
+	c.w.mu.Lock()
+	held := c.w.held
+	c.w.mu.Unlock()
+	if held != nil {
+		<-held
+	}
+	return c.Conn.Write(b)
+}
+
 func (c *thawed) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	c.w.carried.Add(int64(n))
 	c.w.mu.Lock()
 	frozen := c.w.frozen
 	c.w.mu.Unlock()

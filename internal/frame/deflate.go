@@ -36,11 +36,26 @@ type compressor struct {
 func AppendCompressed(dst []byte, op Opcode, payload []byte) []byte {
 	c := compressors.Get().(*compressor)
 	defer c.free()
+	b := c.deflate(payload)
+	return append(appendHeader(dst, byte(op)|finBit|rsv1Bit, 0, len(b)), b...)
+}
+
+// AppendMaskedCompressed appends a whole frame as a client sends it, with the payload compressed if that makes it smaller.
+func AppendMaskedCompressed(dst []byte, op Opcode, key [4]byte, payload []byte) []byte {
+	c := compressors.Get().(*compressor)
+	defer c.free()
+	if b := c.deflate(payload); len(b) < len(payload) {
+		return appendMasked(dst, byte(op)|finBit|rsv1Bit, key, b)
+	}
+	return AppendMasked(dst, op, true, key, payload)
+}
+
+// deflate returns a message compressed, until free.
+func (c *compressor) deflate(payload []byte) []byte {
 	c.flate.Reset(&c.out)
 	_, _ = c.flate.Write(payload) // a bytes.Buffer takes everything
 	_ = c.flate.Flush()
-	b := bytes.TrimSuffix(c.out.Bytes(), []byte(deflateTail))
-	return append(appendHeader(dst, byte(op)|finBit|rsv1Bit, 0, len(b)), b...)
+	return bytes.TrimSuffix(c.out.Bytes(), []byte(deflateTail))
 }
 
 func (c *compressor) free() {

@@ -86,6 +86,10 @@ func AppendMasked(dst []byte, op Opcode, fin bool, key [4]byte, payload []byte) 
 	if fin {
 		first |= finBit
 	}
+	return appendMasked(dst, first, key, payload)
+}
+
+func appendMasked(dst []byte, first byte, key [4]byte, payload []byte) []byte {
 	dst = appendHeader(dst, first, maskBit, len(payload))
 	dst = append(dst, key[:]...)
 	start := len(dst)
