@@ -177,12 +177,13 @@ func (c *conn) event(s *Socket, p *packet.Packet) {
 	}
 }
 
-// leave takes a socket out of the connection, which stays. With tell the client is sent a DISCONNECT.
-func (c *conn) leave(s *Socket, reason Reason, tell bool) {
+// leave takes a socket out of the connection, which stays. With tell the client is sent a DISCONNECT. It reports whether the
+// socket was there.
+func (c *conn) leave(s *Socket, reason Reason, tell bool) bool {
 	c.mu.Lock()
 	if !c.forget(s) {
 		c.mu.Unlock()
-		return
+		return false
 	}
 	namespace, now := s.ns.name, time.Now()
 	c.left = slices.DeleteFunc(c.left, func(l leftNamespace) bool { return l.name == namespace || now.Sub(l.at) > leftGrace })
@@ -195,6 +196,7 @@ func (c *conn) leave(s *Socket, reason Reason, tell bool) {
 		s.send(true, c.srv.codec.disconnect(namespace))
 	}
 	s.close(&DisconnectError{Reason: reason})
+	return true
 }
 
 // disconnectAll ends all sockets and then the connection.

@@ -109,6 +109,9 @@ func TestRecoveryOfOneByTwo(t *testing.T) {
 				second.back("the last one")
 				second.want("missed", "e 1")
 				first.listen()
+				if len(first.got) == 0 || first.got[len(first.got)-1] != "close 1005" {
+					t.Errorf("the other one hears %q and is left to wait", first.got)
+				}
 				first.got = nil
 				if st.main.Len() != 1 {
 					t.Errorf("%d sockets", st.main.Len())

@@ -280,7 +280,7 @@ func (j *journal) takeOver(ctx context.Context, pid string) (release func(), old
 		other := j.pids[pid]
 		j.mu.Unlock()
 		if other != nil {
-			other.conn.leave(other, ReasonReplaced, false)
+			other.supersede()
 		}
 		select {
 		case <-busy:
@@ -299,10 +299,17 @@ func (j *journal) takeOver(ctx context.Context, pid string) (release func(), old
 	}, j.pids[pid], nil
 }
 
-// replaced closes a socket whose client has come back on another connection, and returns its session; nil when that has
-// ended with the socket.
+// supersede closes a socket whose client has come back on another connection. Its own connection is closed with it, and not only
+// left: if somebody is still there, they are not to wait for what goes elsewhere.
+func (s *Socket) supersede() {
+	if s.conn.leave(s, ReasonReplaced, false) {
+		s.conn.session.Abort(engineio.ReasonTransportClose)
+	}
+}
+
+// replaced supersedes a socket, and returns its session; nil when that has ended with the socket.
 func (s *Socket) replaced() func() *state {
-	s.conn.leave(s, ReasonReplaced, false)
+	s.supersede()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended == nil || !s.ended.Reason.outlives() {

@@ -312,7 +312,9 @@ func TestHistoryOverCuts(t *testing.T) {
 		return emitted - len(live)
 	}
 	for time.Now().Before(deadline) && !t.Failed() {
-		enough := p.cuts.Load() >= int64(cuts)
+		mu.Lock()
+		enough := p.cuts.Load() >= int64(cuts) && recovered > 0
+		mu.Unlock()
 		if enough && behind() == 0 {
 			break
 		}
@@ -334,10 +336,11 @@ func TestHistoryOverCuts(t *testing.T) {
 	if len(live) != emitted {
 		t.Errorf("%d of %d live events have come", len(live), emitted)
 	}
-	if fresh != 1 || recovered == 0 {
+	if fresh != 1 || recovered == 0 || p.delays.Load() == 0 || p.twice.Load() == 0 {
 		t.Errorf("recovered %d times, and %d times not", recovered, fresh-1)
 	}
-	t.Logf("%d cuts, %d live events, recovered %d times", p.cuts.Load(), emitted, recovered)
+	t.Logf("%d cuts, %d delays, %d connections twice; %d live events, recovered %d times",
+		p.cuts.Load(), p.delays.Load(), p.twice.Load(), emitted, recovered)
 }
 
 func deadContext() context.Context {

@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -28,9 +29,13 @@ type post struct {
 	store *local.Store
 	host  *peertest.Host
 
-	// Every connection of the clients made next is cut after some bytes, up to about this number of them; 0: none is.
+	// Every connection of the clients made next is cut after some bytes, up to about this number of them; 0: none is. Some of what
+	// they carry is late, and some of them come twice.
 	cutAfter int
+	group    sync.WaitGroup // of what connections that came twice leave behind
 	cuts     atomic.Int64
+	delays   atomic.Int64
+	twice    atomic.Int64
 }
 
 func newPost(t *testing.T) *post {
@@ -64,6 +69,7 @@ func newPost(t *testing.T) *post {
 		ctx, cancel := context.WithTimeout(background, 5*time.Second)
 		defer cancel()
 		p.srv.Shutdown(ctx)
+		p.group.Wait()
 		p.store.Close()
 		journals.Broker.Close()
 		journal.Close()
@@ -113,7 +119,7 @@ func (p *post) dialer(cutAfter int) func(context.Context, string, string) (net.C
 		if err != nil || cutAfter == 0 {
 			return conn, err
 		}
-		c := &doomed{Conn: conn, p: p}
+		c := &doomed{Conn: conn, p: p, double: rand.IntN(10) == 0}
 		c.left.Store(int64(300 + rand.IntN(cutAfter)))
 		return c, nil
 	}
@@ -125,14 +131,50 @@ type doomed struct {
 	p    *post
 	left atomic.Int64
 	once sync.Once
+
+	// Owned by who writes.
+	double  bool // it is to come twice: another one says the same, once this one has said enough
+	written []byte
 }
 
 func (c *doomed) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	c.late()
 	return min(n, c.carry(n)), err
 }
 
+// late holds up one in fifty reads and writes.
+func (c *doomed) late() {
+	if rand.IntN(50) == 0 {
+		c.p.delays.Add(1)
+		time.Sleep(time.Duration(rand.IntN(5)) * time.Millisecond)
+	}
+}
+
+// repeat opens a second connection that says what this one has said, as a client does that is not sure whether it was heard.
+func (c *doomed) repeat() {
+	other, err := c.p.host.Dial()
+	if err != nil {
+		return
+	}
+	c.p.twice.Add(1)
+	c.p.group.Go(func() {
+		defer other.Close()
+		other.SetDeadline(time.Now().Add(time.Second))
+		if _, err := other.Write(c.written); err == nil {
+			io.Copy(io.Discard, other)
+		}
+	})
+}
+
 func (c *doomed) Write(b []byte) (int, error) {
+	c.late()
+	if c.double {
+		if c.written = append(c.written, b...); len(c.written) > 400 { // a handshake and more
+			c.double = false
+			c.repeat()
+		}
+	}
 	if n := c.carry(len(b)); n < len(b) {
 		c.Conn.Write(b[:n])
 		return n, net.ErrClosed
