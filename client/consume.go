@@ -33,6 +33,11 @@ type Subscription struct {
 	// Exclusive takes the queue over: its other consumers end. It is what keeps events in order when a connection is lost: without
 	// it those that the server still holds for the connection that it does not know to be lost come behind others.
 	Exclusive bool
+	// HandledFile is the path of a file in which the consumer remembers the last 4,096 events that it has handled, so that one is not
+	// yielded again by the next run of the program if the server had not heard of its ack when this one ended, however it did. An ack is
+	// sent once the file is synced. What is left is an end between what the program does for an event and its ack: a program that must
+	// not do that twice stores [Delivery.Offset] together with it. "": events are remembered as long as the consumer lasts.
+	HandledFile string
 	// Manual leaves it to the program to call one of [Delivery]'s methods for each event, when and where it likes. Otherwise an
 	// event counts as handled when the loop asks for the next one.
 	Manual bool
@@ -45,6 +50,7 @@ type Consumer struct {
 	socket  *Socket
 	spec    Subscription
 	pattern *regexp.Regexp // of its topics; nil for one
+	handled *handledFile   // nil without
 
 	signal chan struct{} // has room for one: something waits, or err is set
 
@@ -62,9 +68,18 @@ type delivered struct {
 
 // Subscribe subscribes to a topic and returns once the server has answered. While the client is away it waits. It replaces the
 // socket's subscription to the same topic and queue. The error is one of the server's, a [holdpost.Error]; or the context's cause; or why
-// the socket has ended.
+// the socket has ended; or what is wrong with HandledFile.
 func (s *Socket) Subscribe(ctx context.Context, sub Subscription) (*Consumer, error) {
 	u := &Consumer{socket: s, spec: sub, pattern: topicPattern(sub.Topic), signal: make(chan struct{}, 1)}
+	if sub.HandledFile != "" {
+		var err error
+		if u.handled, err = openHandledFile(sub.HandledFile); err != nil {
+			return nil, fmt.Errorf("subscribe %q: %w", sub.Topic, err)
+		}
+		for _, offset := range u.handled.lines {
+			u.done.handled(offset)
+		}
+	}
 	s.mu.Lock()
 	if s.consumers == nil {
 		s.consumers = make(map[source]*Consumer)
@@ -81,7 +96,9 @@ func (s *Socket) Subscribe(ctx context.Context, sub Subscription) (*Consumer, er
 	}
 	if err != nil {
 		s.dropConsumer(u)
-		return nil, fmt.Errorf("subscribe %q: %w", sub.Topic, err)
+		err = fmt.Errorf("subscribe %q: %w", sub.Topic, err)
+		u.end(err)
+		return nil, err
 	}
 	var state struct {
 		Offset string `json:"offset"`
@@ -112,6 +129,9 @@ func (u *Consumer) Unsubscribe(ctx context.Context) error {
 	}
 	u.socket.dropConsumer(u)
 	u.end(ErrClosed)
+	if u.handled != nil {
+		<-u.handled.closed
+	}
 	return nil
 }
 
@@ -227,11 +247,15 @@ func (u *Consumer) lost() {
 
 func (u *Consumer) end(why error) {
 	u.mu.Lock()
-	if u.err == nil {
+	first := u.err == nil
+	if first {
 		u.err = why
 		u.notifyLocked()
 	}
 	u.mu.Unlock()
+	if first && u.handled != nil {
+		u.remember(remembered{})
+	}
 	u.lost()
 }
 

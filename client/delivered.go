@@ -46,7 +46,12 @@ func (d *Delivery) answer(handled bool, reply ...any) {
 			d.consumer.mu.Unlock()
 		}
 		args, _ := holdpost.ArgsOf(reply...) // strings always encode
-		d.consumer.socket.sendAck(d.link, d.ack, args)
+		send := func() { d.consumer.socket.sendAck(d.link, d.ack, args) }
+		if handled && d.consumer.handled != nil {
+			d.consumer.remember(remembered{d.Offset, send})
+		} else {
+			send()
+		}
 	})
 }
 

@@ -35,7 +35,7 @@
 // Config.WhenFull. [Socket.Retrying] sends an event until it is answered, at least once. A server that has connection state
 // recovery replays what was missed, or [Socket.Recovered] is false. [Socket.Publish] repeats a message under one id until the
 // server has it, and the server stores it once; an [Outbox] keeps messages on disk until then. A [Consumer] yields an event until
-// it was handled.
+// it was handled, and then no more; over the end of its program too, with a Subscription.HandledFile.
 //
 // # Limits
 //

@@ -101,6 +101,25 @@ func ExampleConsumer_Deliveries() {
 	}
 }
 
+// A worker that handles each event once, also when it is killed and started again.
+func ExampleSubscription() {
+	ctx := context.Background()
+	s := client.New("http://localhost:7300", &client.Config{Auth: map[string]string{"client": "mailer"}}).Of("/")
+	if err := s.Connect(ctx); err != nil {
+		log.Fatal(err)
+	}
+	mailer, err := s.Subscribe(ctx, client.Subscription{Topic: "orders", From: "first", HandledFile: "mailer.handled"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for order, err := range mailer.Deliveries(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println("thank you for", order.Args)
+	}
+}
+
 func ExampleSocket_Publish() {
 	s := client.New("http://localhost:7300", nil).Of("/")
 	stored, err := s.Publish(context.Background(), client.Message{Topic: "orders", ID: "order-7", Event: "created", Args: []any{7}})

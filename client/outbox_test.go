@@ -4,16 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/holdpost/holdpost"
 	"github.com/holdpost/holdpost/client"
+	"github.com/holdpost/holdpost/internal/peertest"
 )
 
 func openOutbox(t *testing.T, path string, maxBytes int64) *client.Outbox {
@@ -239,5 +242,90 @@ func TestOutboxKilled(t *testing.T) {
 	o := openOutbox(t, path, 0)
 	if o.Len() <= told {
 		t.Errorf("%d held, %d promised", o.Len(), told+1)
+	}
+}
+
+// deafListener makes connections on which nothing is heard of the server any more once deaf says so.
+type deafListener struct {
+	net.Listener
+	deaf *atomic.Bool
+}
+
+func (l deafListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	return mute{conn, l.deaf}, err
+}
+
+// A program that is killed after the server has stored what it sent, and before it has heard so, sends it again: it is stored once.
+func TestOutboxKilledBetweenSendAndAnswer(t *testing.T) {
+	const messages, killedAt = 20, 11
+	if url := os.Getenv("HOLDPOST_TEST_SERVER"); url != "" {
+		o, err := client.OpenOutbox(os.Getenv("HOLDPOST_TEST_OUTBOX"), 0)
+		for i := 0; err == nil && i < messages; i++ {
+			err = o.Post(client.Message{Topic: "orders", Event: "e", Args: []any{i}})
+		}
+		s := client.New(url, nil).Of("/")
+		if err == nil {
+			if err = s.Connect(background); err == nil {
+				err = o.Send(background, s, nil)
+			}
+		}
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	p := newPost(t)
+	var deaf atomic.Bool
+	var stored atomic.Int64
+	kill := make(chan struct{})
+	p.main.Wrap(func(ctx context.Context, s *holdpost.Socket, event string, args holdpost.Args, next holdpost.Handler) ([]any, error) {
+		reply, err := next(ctx, s, args)
+		if event == "publish" && stored.Add(1) == killedAt {
+			deaf.Store(true)
+			close(kill)
+		}
+		return reply, err
+	})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	peertest.Serve(t, p.srv, deafListener{l, &deaf})
+	path := filepath.Join(t.TempDir(), "outbox")
+	cmd := exec.Command(os.Args[0], "-test.run=^TestOutboxKilledBetweenSendAndAnswer$")
+	cmd.Env = append(os.Environ(), "HOLDPOST_TEST_OUTBOX="+path, "HOLDPOST_TEST_SERVER=http://"+l.Addr().String())
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-kill:
+	case <-soon(t).Done():
+		t.Error("it never comes so far")
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	o := openOutbox(t, path, 0)
+	if o.Len() != messages-killedAt+1 {
+		t.Fatalf("%d held: %s", o.Len(), out.String())
+	}
+	ctx, done := context.WithCancelCause(soon(t))
+	defer done(nil)
+	sent := make(chan error, 1)
+	s := p.socket("")
+	go func() { sent <- o.Send(ctx, s, nil) }()
+	for o.Len() > 0 && ctx.Err() == nil {
+		s.Publish(ctx, client.Message{Topic: "pace", Event: "e"}) // takes as long as the store does
+	}
+	done(errDown)
+	<-sent
+	page, err := p.store.History(soon(t), "orders", "first", 1000)
+	if err != nil || len(page.Events) != messages {
+		t.Fatalf("the topic holds %d events, %v", len(page.Events), err)
+	}
+	for i, e := range page.Events {
+		if string(e.Args) != fmt.Sprintf("[%d]", i) {
+			t.Errorf("event %d is %s", i, e.Args)
+		}
 	}
 }
