@@ -67,6 +67,9 @@ type Config struct {
 	// MaxConnections bounds the connections of the server; a client beyond it is told to try again later (503, or close code
 	// 1013). Default no limit.
 	MaxConnections int
+	// ShutdownRate is how many connections [Server.Shutdown] closes a second, so that their clients do not all come back at the
+	// same moment; more if they would not be through in half the time that its context has. Default all at once.
+	ShutdownRate int
 
 	// AllowEIO3 lets clients of Socket.IO v2 in too. The id of such a client's socket in the main namespace is its session's
 	// id, which is a secret else: whoever knows it can send in the client's name. Default off.
@@ -148,7 +151,7 @@ func (c *Config) Validate() error {
 		field string
 		value int64
 	}{
-		{"MaxConnections", int64(c.MaxConnections)}, {"MaxPayload", int64(c.MaxPayload)}, {"MaxAttachments", int64(c.MaxAttachments)}, {"MaxNameBytes", int64(c.MaxNameBytes)},
+		{"MaxConnections", int64(c.MaxConnections)}, {"ShutdownRate", int64(c.ShutdownRate)}, {"MaxPayload", int64(c.MaxPayload)}, {"MaxAttachments", int64(c.MaxAttachments)}, {"MaxNameBytes", int64(c.MaxNameBytes)},
 		{"MaxAuthBytes", int64(c.MaxAuthBytes)}, {"MaxDepth", int64(c.MaxDepth)}, {"MaxValues", int64(c.MaxValues)},
 		{"MaxNamespaces", int64(c.MaxNamespaces)}, {"MaxDynamicNamespaces", int64(c.MaxDynamicNamespaces)},
 		{"MaxRooms", int64(c.MaxRooms)}, {"MaxPendingAcks", int64(c.MaxPendingAcks)},
@@ -234,6 +237,7 @@ func (c *Config) engine(origins *originList, open func(*engineio.Session) engine
 		Transports:        c.Transports,
 		NoUpgrades:        c.NoUpgrades,
 		MaxSessions:       c.MaxConnections,
+		ShutdownRate:      c.ShutdownRate,
 		PingInterval:      c.PingInterval,
 		PingTimeout:       c.PingTimeout,
 		UpgradeTimeout:    c.UpgradeTimeout,

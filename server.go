@@ -136,8 +136,12 @@ func (srv *Server) Namespaces() iter.Seq[*Namespace] {
 // Connections returns the number of connections open on this server.
 func (srv *Server) Connections() int { return srv.engine.Len() }
 
+// Shed closes the connections whose clients have most to take yet, with [ReasonSlowPeer], until so many bytes are free or
+// nothing waits any more: for a program that runs out of memory. It returns how many they were. Their clients come back.
+func (srv *Server) Shed(bytes int) int { return srv.engine.Shed(bytes) }
+
 // Shutdown ends the server: new connections are refused, the present ones closed with [ReasonServerShutdown] so that
-// their clients reconnect, and the handlers waited for. It returns the context's cause when that ends first; handlers go
+// their clients reconnect, at Config.ShutdownRate, and the handlers waited for. It returns the context's cause when that ends first; handlers go
 // on then. Calling it again waits again.
 func (srv *Server) Shutdown(ctx context.Context) error {
 	srv.saver.stop()

@@ -48,6 +48,7 @@ type Delivery struct {
 	recoverable   *holdpost.Key[[]Subscription] // the same, for when it is recovered
 	watching      *holdpost.Key[watches]        // likewise
 	presences     *presences
+	held          atomic.Bool // nothing more is handed out
 
 	// The event that was encoded last: one event mostly goes to many sockets in a row.
 	plain, withOffset atomic.Pointer[encodedEvent]
@@ -131,6 +132,10 @@ func (d *Delivery) connected(ctx context.Context, s *holdpost.Socket) error {
 	_, err := d.Subscribe(ctx, s, Subscription{Topic: inboxPrefix + identity, From: queue.StartFirst})
 	return err
 }
+
+// Hold hands out nothing more, to any socket, for good: what comes is held in the queues. Call it before the server is shut
+// down, so that no event is given to a client that is about to lose its connection.
+func (d *Delivery) Hold() { d.held.Store(true) }
 
 // Close ends what goes on without a socket: grace periods. Call it after the server was shut down.
 func (d *Delivery) Close() { d.presences.close() }

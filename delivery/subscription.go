@@ -33,7 +33,7 @@ func (u *subscription) close() {
 // Deliver hands one event to the socket, unless enough is waiting for it already.
 func (u *subscription) Deliver(d queue.Delivery) bool {
 	consumer := u.consumer.Load()
-	if consumer == nil {
+	if consumer == nil || u.delivery.held.Load() {
 		return false
 	}
 	if u.socket.Queued() >= u.delivery.config.Window {

@@ -224,6 +224,30 @@ func TestSharedQueue(t *testing.T) {
 	ann.want("left for later", "e 4")
 }
 
+// Before a server ends it hands out nothing more: no job is given to a worker that is about to go.
+func TestHeldQueuesHandOutNothing(t *testing.T) {
+	p := newPost(t, false, nil)
+	ann := p.guest("ann")
+	jobs := map[string]any{"topic": "jobs", "queue": "workers", "ack": "manual"}
+	ann.ok(nil, "subscribe", jobs)
+	ann.ok(nil, "subscribe", "news")
+	p.delivery.Hold()
+	ann.publish("jobs", 1)
+	ann.publish("news", 2)
+	p.restart()
+	if len(ann.events) > 0 {
+		t.Errorf("handed out: %v", ann.events)
+	}
+	ann.connect()
+	ann.ok(nil, "subscribe", jobs)
+	for len(ann.events) == 0 {
+		ann.take()
+	}
+	if e := ann.events[0]; e.String() != "e 1" {
+		t.Errorf("the next server hands out %v", e)
+	}
+}
+
 func TestExclusiveConsumer(t *testing.T) {
 	p := newPost(t, false, nil)
 	ann, bob := p.guest("ann"), p.guest("bob")

@@ -20,6 +20,9 @@ type Config struct {
 	Broker *queue.Broker
 	// Ready returns nil while requests should be sent here, or why not.
 	Ready func(context.Context) error
+	// Leaving ends when the server begins to: who follows a topic is asked to go, and nothing more is pulled.
+	// nil: it never does.
+	Leaving context.Context
 	// Namespace has the sockets, and Post what they are subscribed to. Without them there are neither sockets nor rooms.
 	Namespace *holdpost.Namespace
 	Post      *delivery.Delivery
@@ -53,6 +56,9 @@ func Handler(c Config) http.Handler {
 	}
 	if addr, err := netip.ParseAddr(c.Host); c.Host == "" || err == nil && addr.IsUnspecified() {
 		a.anyAddr = true
+	}
+	if a.Leaving == nil {
+		a.Leaving = context.Background()
 	}
 	mux := http.NewServeMux()
 	routes := a.routes()

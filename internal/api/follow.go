@@ -85,6 +85,8 @@ func (a *api) follow(w http.ResponseWriter, r *http.Request, topic string, from 
 		case <-f.more:
 		case <-r.Context().Done():
 			return
+		case <-a.Leaving.Done():
+			return
 		}
 		for _, next := range f.take() {
 			if next.gap != nil {

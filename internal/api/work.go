@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"time"
 
@@ -52,7 +53,14 @@ func (a *api) pull(w http.ResponseWriter, r *http.Request) {
 		badRequest(w, "most is a number from 1 to %d, wait a duration up to %v", maxLimit, maxWait)
 		return
 	}
-	got, err := q.Pull(r.Context(), in.Most, time.Duration(in.Wait))
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(a.Leaving, cancel)()
+	got, err := q.Pull(ctx, in.Most, time.Duration(in.Wait))
+	if err != nil && a.Leaving.Err() != nil {
+		fail(w, problem{Status: http.StatusServiceUnavailable, Code: "not_ready", Detail: "the server is ending"})
+		return
+	}
 	if err != nil {
 		a.refuse(w, r, err)
 		return

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -69,7 +68,8 @@ type server struct {
 	internal  net.Listener
 	closers   []closer // in the order of their start
 
-	draining atomic.Bool
+	leaving context.Context // ends when the server begins to drain
+	leave   context.CancelFunc
 }
 
 // closer ends what was started.
@@ -81,6 +81,7 @@ type closer struct {
 // startServer starts the store and opens both listeners; [server.run] serves them. On an error nothing is left running.
 func startServer(ctx context.Context, c *config.Config, given settings) (*server, error) {
 	s := &server{settings: given, config: c}
+	s.leaving, s.leave = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.start(ctx); err != nil {
 		s.close() // logs its own errors
 		return nil, err
@@ -134,7 +135,7 @@ func (s *server) startSockets(journal *delivery.Journal, endpoints []hooks.Hook)
 	})
 	s.gate = gate.New(gate.Config{
 		Authority: s.authority, Dev: c.Dev, Limits: gateLimits(c), Proxies: proxies, Logger: s.log,
-		Refused: s.metrics.Refused.WithLabelValues("gate").Inc,
+		Refused: func() { s.refused("gate") },
 		Decide: func(ctx context.Context, of *holdpost.Socket, c *auth.Client) (*auth.Client, error) {
 			return s.hooks.Decide(ctx, of, c)
 		},
@@ -146,17 +147,18 @@ func (s *server) startSockets(journal *delivery.Journal, endpoints []hooks.Hook)
 	s.hooks = hooks.New(hooks.Config{
 		Hooks: endpoints, Broker: s.store.Broker, HTTP: client, Identity: s.gate.Identity, Online: s.gate.Online, Logger: s.log,
 	})
-	s.admission = gate.NewAdmission(c.Limits.HandshakesPerSecond, c.Limits.HandshakesBurst, s.metrics.Refused.WithLabelValues("admission").Inc)
+	s.admission = gate.NewAdmission(c.Limits.HandshakesPerSecond, c.Limits.HandshakesBurst, s.refused)
 	origins := c.Origins
 	if c.Dev {
 		origins = append(devOrigins(s.public.Addr()), origins...)
 	}
 	s.sockets = holdpost.NewServer(&holdpost.Config{
 		Origins: origins, Logger: s.log,
-		OnRefused:      func(*http.Request, *holdpost.RequestError) { s.metrics.Refused.WithLabelValues("request").Inc() },
+		OnRefused:      func(*http.Request, *holdpost.RequestError) { s.refused("request") },
 		Recovery:       &holdpost.Recovery{Journal: journal, Identity: s.gate.RecoveryIdentity},
 		ClientFiles:    console.ClientFiles(),
 		MaxConnections: maxConnections(c),
+		ShutdownRate:   c.Drain.Rate,
 		MaxPayload:     c.Limits.Payload,
 		QueueBytes:     c.Limits.QueueBytes,
 		MaxRooms:       c.Limits.Rooms,
@@ -172,6 +174,9 @@ func (s *server) startSockets(journal *delivery.Journal, endpoints []hooks.Hook)
 	s.hooks.Watch(main, func(event string) bool { return slices.Contains(metrics.Operations, event) })
 	s.closers = append(s.closers, closer{"delivery", func() error { s.post.Close(); return nil }})
 }
+
+// refused counts a connection that was not let in.
+func (s *server) refused(by string) { s.metrics.Refused.WithLabelValues(by).Inc() }
 
 func (s *server) startStore(ctx context.Context) (err error) {
 	c := s.config
@@ -259,10 +264,12 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	// The interrupts run one after the other in this order: first clients leave, then the API stops answering.
 	g.Add(s.untilDone(ctx, ready))
 	g.Add(s.reloadActor())
+	g.Add(s.memoryActor())
 	g.Add(s.publicActor())
 	g.Add(s.hooksActor())
 	g.Add(s.internalActor())
 	err := g.Run()
+	s.leave()
 	if cerr := s.close(); err == nil {
 		err = cerr
 	}
@@ -287,7 +294,8 @@ func (s *server) untilDone(ctx context.Context, ready func()) (execute func() er
 			<-ctx.Done()
 			return nil
 		}, func(error) {
-			s.draining.Store(true)
+			s.leave()
+			s.post.Hold()
 			s.log.Info("draining", "connections", s.sockets.Connections())
 			cancel()
 		}
@@ -306,6 +314,8 @@ func (s *server) publicActor() (execute func() error, interrupt func(error)) {
 		}
 		pages.ServeHTTP(w, r)
 	}), s.log)
+	files := &fileGuard{most: forConnections(), sessions: s.sockets.Connections, refused: func() { s.refused("files") }}
+	h.ConnState = files.watch
 	listener := s.public
 	if s.tls != nil {
 		listener = tls.NewListener(listener, s.tls.config())
@@ -324,14 +334,35 @@ func (s *server) publicActor() (execute func() error, interrupt func(error)) {
 func (s *server) internalActor() (execute func() error, interrupt func(error)) {
 	host, _, _ := net.SplitHostPort(s.internal.Addr().String())
 	h := newHTTP(api.Handler(s.apiConfig(host)), s.log)
-	following, end := context.WithCancel(context.Background()) // whoever follows a topic is asked to go
-	h.BaseContext = func(net.Listener) context.Context { return following }
+	files := &fileGuard{most: forOperators(), sessions: func() int { return 0 }, refused: func() { s.refused("files") }}
+	h.ConnState = files.watch
 	return func() error { return serve(h, s.internal) }, func(error) {
 		ctx, cancel := context.WithTimeout(context.Background(), s.config.Drain.Patience)
 		defer cancel()
-		end()
 		s.stop(ctx, "internal", h)
 	}
+}
+
+// memoryActor keeps the server within its memory.
+func (s *server) memoryActor() (execute func() error, interrupt func(error)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	return func() error {
+		limit := memoryLimit(s.config)
+		if limit == 0 {
+			<-ctx.Done()
+			return nil
+		}
+		g := memoryGuard{limit: limit, used: memoryInUse, hold: s.admission.Hold, shed: func(bytes int) {
+			if n := s.sockets.Shed(bytes); n > 0 {
+				s.metrics.Shed.Add(float64(n))
+				s.log.Warn("connections closed for want of memory", "connections", n)
+			}
+		}}
+		g.look()
+		s.log.Info("memory is limited", "bytes", limit)
+		g.run(ctx)
+		return nil
+	}, func(error) { cancel() }
 }
 
 // hooksActor tells endpoints what happens, until clients have left.
@@ -356,7 +387,7 @@ func (s *server) apiConfig(host string) api.Config {
 			}
 			return s.probe.run(ctx)
 		},
-		More: s.operations(), Host: host, Logger: s.log,
+		Leaving: s.leaving, More: s.operations(), Host: host, Logger: s.log,
 	}
 }
 
@@ -388,7 +419,7 @@ func (s *server) stop(ctx context.Context, name string, h *http.Server) {
 
 // ready returns nil while clients should be sent here.
 func (s *server) ready() error {
-	if s.draining.Load() {
+	if s.leaving.Err() != nil {
 		return errDraining
 	}
 	return s.store.Ready()

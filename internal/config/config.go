@@ -31,6 +31,7 @@ type Config struct {
 	Auth Auth `koanf:"auth"`
 
 	Limits struct {
+		Memory                 int64   `koanf:"memory" doc:"Bytes of memory that the process may use: from 75 % on nobody new is let in, from 90 % on those are disconnected for whom most is waiting. 0 is the limit of the container, or GOMEMLIMIT. Negative: no limit."`
 		Connections            int     `koanf:"connections" doc:"Connections at a time. 0 is what the process may open in files, less 512."`
 		ConnectionsPerAddress  int     `koanf:"connections_per_address" reload:"yes" doc:"Sockets of one client address at a time; of IPv6 of one /64. Negative: no limit."`
 		ConnectionsPerIdentity int     `koanf:"connections_per_identity" reload:"yes" doc:"Sockets of one identity at a time. Negative: no limit."`
@@ -53,6 +54,7 @@ type Config struct {
 	Topics []Topic `koanf:"topics" doc:"How topics are kept, each by the first pattern that matches; those that none matches are kept as store says. 250 at most."`
 
 	Drain struct {
+		Rate     int           `koanf:"rate" doc:"Connections that are closed a second when the server is told to end; more if they would not be through in half of patience."`
 		Patience time.Duration `koanf:"patience" doc:"How long clients and requests may take to end when the server is told to."`
 	} `koanf:"drain"`
 
@@ -162,6 +164,7 @@ func Default() *Config {
 	c.Limits.Subscriptions = 128
 	c.Store.MaxAge = 72 * time.Hour
 	c.Store.MaxBytes = 8 << 30
+	c.Drain.Rate = 1000
 	c.Drain.Patience = 30 * time.Second
 	return c
 }

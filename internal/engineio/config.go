@@ -30,6 +30,7 @@ type Config struct {
 	QueueBytes           int // bytes that may wait for one peer; default 4 MiB
 	QueuePackets         int // messages that may wait for one peer; default 4096
 	MaxSessions          int // more are answered 503; default no limit
+	ShutdownRate         int // sessions that Shutdown closes a second; default all at once
 
 	// PerMessageDeflate has WebSocket messages compressed if the client offers it (RFC 7692): each by itself, so that
 	// nothing is held between them.
@@ -106,6 +107,7 @@ const (
 	frameTimeout   = 30 * time.Second // for a message to be complete once it was begun
 	confirmEvery   = time.Second      // between pings for Confirm
 	corkTimeout    = 2 * time.Millisecond
+	shutdownBeats  = 50 // a second, in which sessions are closed at the rate of a shutdown
 	maxTurns       = 16 // batches that a sender writes for others before a goroutine takes over
 )
 

@@ -230,9 +230,7 @@ func (srv *Server) snapshot() []*Session {
 // done first it aborts the rest and returns the context's error. It ends with [Server.Close].
 func (srv *Server) Shutdown(ctx context.Context) error {
 	srv.drain()
-	for _, s := range srv.snapshot() {
-		s.Close(ReasonShutdown)
-	}
+	srv.closeAll(ctx)
 	var err error
 	select {
 	case <-srv.empty:
@@ -264,6 +262,53 @@ func (srv *Server) Close() error {
 	srv.tasks.wait()
 	<-srv.empty // handlers may be told of the end by whoever kept them busy
 	return nil
+}
+
+// closeAll closes the sessions at the configured rate, or faster if they would not be through in half of ctx's time.
+func (srv *Server) closeAll(ctx context.Context) {
+	all := srv.snapshot()
+	rate := srv.config.ShutdownRate
+	if end, ok := ctx.Deadline(); ok && rate > 0 {
+		rate = max(rate, int(float64(2*len(all))/max(time.Until(end).Seconds(), 1)))
+	}
+	batch := max(1, rate/shutdownBeats)
+	beat := time.NewTicker(time.Second * time.Duration(batch) / time.Duration(max(1, rate)))
+	defer beat.Stop()
+	for i, s := range all {
+		if rate > 0 && i > 0 && i%batch == 0 {
+			select {
+			case <-beat.C:
+			case <-ctx.Done(): // the rest is about to be aborted
+				return
+			}
+		}
+		s.Close(ReasonShutdown)
+	}
+}
+
+// Shed aborts, with [ReasonSlowPeer], the sessions that have most queued until so many bytes are free, or nothing is queued any
+// more. It returns how many they were.
+func (srv *Server) Shed(bytes int) (n int) {
+	type load struct {
+		session *Session
+		bytes   int
+	}
+	var loads []load
+	for _, s := range srv.snapshot() {
+		if b := s.Queued(); b > 0 {
+			loads = append(loads, load{s, b})
+		}
+	}
+	slices.SortFunc(loads, func(a, b load) int { return b.bytes - a.bytes })
+	for _, l := range loads {
+		if bytes <= 0 {
+			break
+		}
+		l.session.Abort(ReasonSlowPeer)
+		bytes -= l.bytes
+		n++
+	}
+	return n
 }
 
 func (srv *Server) drain() {

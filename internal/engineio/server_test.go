@@ -140,3 +140,71 @@ func TestOpenIsRequired(t *testing.T) {
 	}()
 	New(Config{})
 }
+
+// Sessions are closed at the rate of the configuration, faster when there is little time, and all of them in the end.
+func TestShutdownRate(t *testing.T) {
+	for _, c := range []struct {
+		sessions, rate int
+		patience       time.Duration // of the context; 0 is none
+		want           time.Duration
+	}{
+		{100, 0, 0, 0},
+		{100, 50, 0, 2 * time.Second},
+		{10, 2, 0, 5 * time.Second},
+		{300, 200, 0, 1500 * time.Millisecond},
+		{100, 5, 10 * time.Second, 5 * time.Second},
+	} {
+		bubble(t, Config{ShutdownRate: c.rate}, func(t *testing.T, h *host) {
+			for range c.sessions {
+				h.connect(WebSocket)
+			}
+			synctest.Wait()
+			ctx := context.Background()
+			if c.patience > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, c.patience)
+				defer cancel()
+			}
+			start := time.Now()
+			if err := h.srv.Shutdown(ctx); err != nil {
+				t.Errorf("Shutdown: %v", err)
+			}
+			if d := time.Since(start); d < c.want*9/10 || d > c.want+100*time.Millisecond {
+				t.Errorf("%d sessions at %d a second took %v, want %v", c.sessions, c.rate, d, c.want)
+			}
+		})
+	}
+}
+
+// Those with most queued go first, and no more of them than are needed.
+func TestShed(t *testing.T) {
+	bubble(t, Config{}, func(t *testing.T, h *host) {
+		queued := func(n int) *recorder {
+			conn := h.DialWebSocket("EIO=4&transport=websocket") // and never reads
+			t.Cleanup(func() { conn.Close() })
+			r := h.last()
+			r.session.Send(true, NewText(make([]byte, n)))
+			return r
+		}
+		little, much, more := queued(100_000), queued(1_000_000), queued(2_000_000)
+		idle := h.connect(WebSocket)
+		synctest.Wait()
+		if n := h.srv.Shed(2_001_000); n != 2 {
+			t.Errorf("%d were closed", n)
+		}
+		h.wantEnd("most", more, ReasonSlowPeer)
+		h.wantEnd("second", much, ReasonSlowPeer)
+		if n := h.srv.Len(); n != 2 {
+			t.Errorf("%d sessions are left", n)
+		}
+		if n := h.srv.Shed(1 << 40); n != 1 {
+			t.Errorf("then %d were closed", n)
+		}
+		h.wantEnd("little", little, ReasonSlowPeer)
+		if n := h.srv.Shed(0); n != 0 {
+			t.Errorf("for nothing %d were closed", n)
+		}
+		idle.record().session.Send(true, NewText([]byte("still here")))
+		idle.Want("with nothing queued", "4still here")
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -327,8 +328,8 @@ func TestAddressOf(t *testing.T) {
 
 func TestAdmission(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		refused := 0
-		a := NewAdmission(10, 2, func() { refused++ })
+		refused := make(map[string]int)
+		a := NewAdmission(10, 2, func(by string) { refused[by]++ })
 		h := a.Around(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		ask := func(query string) *httptest.ResponseRecorder {
 			w := httptest.NewRecorder()
@@ -351,10 +352,18 @@ func TestAdmission(t *testing.T) {
 		if w := ask(handshake); w.Code != 200 {
 			t.Errorf("a tenth of a second later: %d", w.Code)
 		}
-		if refused != 1 {
-			t.Errorf("%d were refused", refused)
-		}
 		a.Set(-1, 0)
+		a.Hold(true)
+		if w := ask(handshake); w.Code != 503 || w.Header().Get("Retry-After") == "" {
+			t.Errorf("without memory: %d", w.Code)
+		}
+		if w := ask(handshake + "&sid=x"); w.Code != 200 {
+			t.Errorf("a session that is there, without memory: %d", w.Code)
+		}
+		a.Hold(false)
+		if want := map[string]int{"admission": 1, "memory": 1}; !maps.Equal(refused, want) {
+			t.Errorf("refused were %v, want %v", refused, want)
+		}
 		for range 100 {
 			if w := ask(handshake); w.Code != 200 {
 				t.Fatalf("without a limit: %d", w.Code)

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -132,16 +133,20 @@ func (g *Gate) bound(ctx context.Context, s *holdpost.Socket, _ string, args hol
 // Admission lets only so many connections begin at a time.
 type Admission struct {
 	limiter *rate.Limiter
-	refused func()
+	held    atomic.Bool
+	refused func(by string)
 }
 
 // NewAdmission returns one that lets burst connections begin at once and then so many a second; below zero there is no limit.
-// refused is called for each that is not let in; nil: nobody is.
-func NewAdmission(perSecond float64, burst int, refused func()) *Admission {
-	a := &Admission{rate.NewLimiter(0, burst), refused}
+// refused is called for each that is not let in, with "admission" or "memory"; nil: nobody is.
+func NewAdmission(perSecond float64, burst int, refused func(by string)) *Admission {
+	a := &Admission{limiter: rate.NewLimiter(0, burst), refused: refused}
 	a.Set(perSecond, burst)
 	return a
 }
+
+// Hold lets nobody in, or ends that, for want of memory.
+func (a *Admission) Hold(held bool) { a.held.Store(held) }
 
 // Set changes the limit.
 func (a *Admission) Set(perSecond float64, burst int) {
@@ -158,14 +163,24 @@ func (a *Admission) Set(perSecond float64, burst int) {
 func (a *Admission) Around(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		query := r.URL.Query()
-		if query.Has("EIO") && !query.Has("sid") && r.Method != http.MethodOptions && !a.limiter.Allow() {
-			if a.refused != nil {
-				a.refused()
-			}
-			w.Header().Set("Retry-After", strconv.Itoa(1+rand.IntN(5)))
-			http.Error(w, "too many connections at once: try again a moment later", http.StatusServiceUnavailable)
+		if !query.Has("EIO") || query.Has("sid") || r.Method == http.MethodOptions {
+			next.ServeHTTP(w, r)
 			return
 		}
-		next.ServeHTTP(w, r)
+		by := ""
+		if a.held.Load() {
+			by = "memory"
+		} else if !a.limiter.Allow() {
+			by = "admission"
+		}
+		if by == "" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if a.refused != nil {
+			a.refused(by)
+		}
+		w.Header().Set("Retry-After", strconv.Itoa(1+rand.IntN(5)))
+		http.Error(w, "too many connections at once: try again a moment later", http.StatusServiceUnavailable)
 	})
 }

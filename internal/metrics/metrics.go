@@ -29,8 +29,10 @@ type Sources struct {
 
 // Metrics are the counters. Make them with [New]. All methods may be called from any goroutine.
 type Metrics struct {
-	// Refused counts by what: "admission", "request", "gate".
+	// Refused counts by what: one of refusals.
 	Refused *prometheus.CounterVec
+	// Shed counts connections that were closed for want of memory.
+	Shed prometheus.Counter
 
 	registry    *prometheus.Registry
 	connects    *prometheus.CounterVec
@@ -49,6 +51,9 @@ var reasons = []holdpost.Reason{
 	holdpost.ReasonSlowPeer, holdpost.ReasonOverrun, holdpost.ReasonPanic, holdpost.ReasonReplaced,
 }
 
+// refusals are the values of the label by.
+var refusals = []string{"admission", "memory", "files", "request", "gate"}
+
 // definition is a metric as the page lists it.
 type definition struct{ name, kind, labels, help string }
 
@@ -59,11 +64,12 @@ var (
 	healthy          = definition{"holdpost_store_healthy", "gauge", "", "1 while events can be stored and handed out, else 0."}
 	connects         = definition{"holdpost_connects_total", "counter", "recovered", "Sockets that were let in; recovered is true for those that came back and got what they missed."}
 	disconnects      = definition{"holdpost_disconnects_total", "counter", "reason", "Sockets that were disconnected."}
-	refused          = definition{"holdpost_refused_total", "counter", "by", "Connections that were not let in: by admission (too many at once), request (malformed, or of a foreign origin), gate (no valid token, too many)."}
+	refused          = definition{"holdpost_refused_total", "counter", "by", "Connections that were not let in: by admission (too many at once), memory and files (there is too little left), request (malformed, or of a foreign origin), gate (no valid token, too many)."}
+	shed             = definition{"holdpost_shed_total", "counter", "", "Connections that were closed to get memory back: those for which most was waiting."}
 	operationsTotal  = definition{"holdpost_operations_total", "counter", "operation code", "Operations that clients called; code is ok or a code of errors.md; of events that hooks answer also other."}
 	operationSeconds = definition{"holdpost_operation_seconds", "histogram", "operation", "How long operations took, until they were answered."}
 
-	definitions = []definition{connections, sockets, queued, healthy, connects, disconnects, refused, operationsTotal, operationSeconds}
+	definitions = []definition{connections, sockets, queued, healthy, connects, disconnects, refused, shed, operationsTotal, operationSeconds}
 )
 
 func (d definition) counter() *prometheus.CounterVec {
@@ -78,13 +84,14 @@ func (d definition) gauge(f func() float64) prometheus.Collector {
 func New(s Sources) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(), Refused: refused.counter(), connects: connects.counter(), disconnects: disconnects.counter(), operations: operationsTotal.counter(),
+		Shed: prometheus.NewCounter(prometheus.CounterOpts{Name: shed.name, Help: shed.help}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: operationSeconds.name, Help: operationSeconds.help, Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14), // to 4 s
 		}, []string{operationSeconds.labels}),
 	}
 	whole := func(f func() int) func() float64 { return func() float64 { return float64(f()) } }
 	m.registry.MustRegister(
-		m.Refused, m.connects, m.disconnects, m.operations, m.seconds,
+		m.Refused, m.Shed, m.connects, m.disconnects, m.operations, m.seconds,
 		connections.gauge(whole(s.Connections)), sockets.gauge(whole(s.Sockets)), queued.gauge(whole(s.Queued)),
 		healthy.gauge(func() float64 {
 			if s.Healthy() {
@@ -94,7 +101,7 @@ func New(s Sources) *Metrics {
 		}),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	for _, by := range []string{"admission", "request", "gate"} { // there from the start, so that a first one is seen as an increase
+	for _, by := range refusals { // there from the start, so that a first one is seen as an increase
 		m.Refused.WithLabelValues(by)
 	}
 	return m
