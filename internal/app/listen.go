@@ -56,7 +56,7 @@ The client's token is that of HOLDPOST_TOKEN; a server in dev mode takes --ident
 		})
 		s.OnConnect(func(ctx context.Context) {
 			for _, room := range rooms {
-				if err := joinRoom(ctx, s, room); err != nil {
+				if err := ask(ctx, s, "join", room); err != nil {
 					fmt.Fprintf(cmd.ErrOrStderr(), "holdpost: join %s: %s\n", printable(room), printable(err.Error()))
 				}
 			}
@@ -70,13 +70,13 @@ The client's token is that of HOLDPOST_TOKEN; a server in dev mode takes --ident
 		case cmd.Context().Err() != nil:
 			return nil
 		case err != nil:
-			return explainListen(url, err)
+			return explainConnect(url, err)
 		}
 		select {
 		case <-cmd.Context().Done():
 			return nil
 		case <-s.Context().Done():
-			return explainListen(url, s.Err())
+			return explainConnect(url, s.Err())
 		}
 	})
 	return cmd
@@ -100,24 +100,22 @@ func printEvent(w io.Writer, event string, args holdpost.Args, asJSON bool) {
 	fmt.Fprintln(w, printable(text))
 }
 
-func joinRoom(ctx context.Context, s *socketio.Socket, room string) error {
-	answer, err := s.EmitWithAck(ctx, "join", room)
+// ask emits an event and waits for its answer, which may be an error.
+func ask(ctx context.Context, s *socketio.Socket, event string, args ...any) error {
+	answer, err := s.EmitWithAck(ctx, event, args...)
 	if err != nil {
 		return err
 	}
 	var said struct{ Error *holdpost.Error }
-	if err := answer.Decode(&said); err != nil {
-		return err
-	}
-	if said.Error != nil {
+	if raw := answer.Raw(0); len(raw) > 0 && raw[0] == '{' && json.Unmarshal(raw, &said) == nil && said.Error != nil {
 		return said.Error
 	}
 	return nil
 }
 
-// explainListen gives an error of the client its exit code, and says what to do about it.
-func explainListen(url string, err error) error {
-	e := &exitError{code: exitFailed, err: fmt.Errorf("listen at %s: %w", url, err)}
+// explainConnect gives an error of the client its exit code, and says what to do about it.
+func explainConnect(url string, err error) error {
+	e := &exitError{code: exitFailed, err: fmt.Errorf("connect to %s: %w", url, err)}
 	if _, ok := errors.AsType[*holdpost.ConnectError](err); ok {
 		e.code = exitRefused
 		e.hint = "set " + tokenVariable + " to a token that holds, or give --identity to a server in dev mode"
