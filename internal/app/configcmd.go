@@ -26,6 +26,25 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
+// checkWhole returns what is wrong with a configuration, the files and secrets that it names included.
+func checkWhole(c *config.Config) error {
+	if err := refuseOpen(c); err != nil {
+		return err
+	}
+	if _, err := authConfig(c); err != nil {
+		return err
+	}
+	if _, err := readHooks(c); err != nil {
+		return err
+	}
+	if c.TLS.CertFile != "" {
+		if _, err := openCertificate(c.TLS.CertFile, c.TLS.KeyFile); err != nil {
+			return &exitError{code: exitConfig, err: err}
+		}
+	}
+	return nil
+}
+
 func newConfig() *cobra.Command {
 	var asJSON bool
 	check := &cobra.Command{
@@ -41,18 +60,7 @@ wrong with it. Nothing is started and nothing is made.`,
 	check.RunE = command(func(cmd *cobra.Command, _ []string) error {
 		c, err := loadConfig(cmd, *file)
 		if err == nil {
-			err = refuseOpen(c)
-		}
-		if err == nil {
-			_, err = authConfig(c)
-		}
-		if err == nil {
-			_, err = readHooks(c)
-		}
-		if err == nil && c.TLS.CertFile != "" {
-			if _, err = openCertificate(c.TLS.CertFile, c.TLS.KeyFile); err != nil {
-				err = &exitError{code: exitConfig, err: err}
-			}
+			err = checkWhole(c)
 		}
 		if err != nil {
 			return err
