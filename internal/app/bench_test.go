@@ -3,7 +3,6 @@ package app
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -24,7 +23,7 @@ func TestBenchShowsProgress(t *testing.T) {
 				time.Sleep(150 * time.Millisecond)
 				b.took(b.latency, b.now()-int64(2*time.Millisecond))
 			}
-			b.failed(errors.New("gone"))
+			b.failed("gone")
 		}()
 		b.show(ctx, time.Now())
 		want := "\r  1 s   6 a second   p99 2 ms   0 kinds of errors   \r  2 s   4 a second   p99 2 ms   1 kinds of errors   \n"

@@ -100,11 +100,7 @@ func (b *benchRun) took(h *hdrhistogram.Histogram, since int64) {
 	h.RecordValue(min(max((b.now()-since)/1000, 1), slowest)) // which is within what it can tell
 }
 
-func (b *benchRun) failed(err error) {
-	code := "disconnected"
-	if e, ok := errors.AsType[*holdpost.Error](err); ok {
-		code = e.Code
-	}
+func (b *benchRun) failed(code string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.errors[code]++
@@ -180,7 +176,7 @@ func (b *benchRun) connectAll(ctx context.Context) (clients []*benchClient, err 
 		connecting.Go(func() {
 			c, err := b.dial(ctx, i, answerPatience)
 			if err != nil {
-				b.failed(&holdpost.Error{Code: "not_connected", Message: err.Error()})
+				b.failed("not connected")
 				return
 			}
 			mu.Lock()
@@ -265,7 +261,11 @@ func (b *benchRun) work(ctx context.Context, c *benchClient, i int) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			b.failed(err)
+			code := "disconnected"
+			if e, ok := errors.AsType[*holdpost.Error](err); ok {
+				code = e.Code
+			}
+			b.failed(code)
 			if c.socket.Err() != nil { // it was turned out
 				return
 			}

@@ -75,7 +75,7 @@ func TestDoctorFindsWhatAProxySpoils(t *testing.T) {
 				return nil
 			}
 			return p
-		}, map[string]string{"clock": "warn"}, "1m0s away"},
+		}, map[string]string{"clock": "warn"}, "away from the server"},
 		"origins": {func() http.Handler {
 			p := honest()
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -178,7 +178,7 @@ func (d *doctor) checkUpgrade(ctx context.Context) finding {
 		return skipped("the server does not let us in")
 	}
 	return d.connect(ctx, []string{"polling", "websocket"}, func(ctx context.Context, c *socketio.Client, _ *socketio.Socket) finding {
-		ctx, cancel := context.WithTimeout(ctx, 2*dialPatience)
+		ctx, cancel := context.WithTimeout(ctx, dialPatience)
 		defer cancel()
 		look := time.NewTicker(10 * time.Millisecond)
 		defer look.Stop()
