@@ -91,7 +91,10 @@ func (l *link) read() *holdpost.DisconnectError {
 	defer l.alive.Stop()
 	err := l.poll()
 	for err == nil {
-		err = l.ws.Load().read(l)
+		ws := l.ws.Load()
+		n, e := ws.conn.Read(ws.small[:])
+		err = e // unless the client is closed, what follows is
+		l.client.aside(func() { err = ws.took(n, e, l) })
 	}
 	if l.switching != nil && l.ws.Load() != nil && !l.heard && l.ctx.Err() == nil {
 		l.lastPoll()
@@ -208,11 +211,6 @@ func (l *link) message(p wire.Packet) error {
 	if l.overdue != nil {
 		l.overdue.Stop()
 		l.overdue = nil
-	}
-	switch {
-	case q.Type == packet.Connect || q.Type == packet.ConnectError:
-		l.client.aside(func() { err = l.client.receive(l, &q) })
-		return err
 	}
 	return l.client.receive(l, &q)
 }

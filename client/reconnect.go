@@ -82,9 +82,11 @@ func (c *Client) session(v *life) (lasted time.Duration, err error) {
 	if !c.adopt(v, l) {
 		l.end(holdpost.ReasonClientDisconnect, nil)
 	}
-	for _, s := range c.all() {
-		s.join(l)
-	}
+	c.aside(func() {
+		for _, s := range c.all() {
+			s.join(l)
+		}
+	})
 	if l.switching != nil {
 		c.spawn(l.upgrade)
 	}

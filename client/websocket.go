@@ -109,6 +109,11 @@ var large = sync.Pool{New: func() any { return new([16 << 10]byte) }}
 // read reads once, and more as long as there is much, and hands over what became complete.
 func (w *webSocket) read(h frame.Handler) error {
 	n, err := w.conn.Read(w.small[:])
+	return w.took(n, err, h)
+}
+
+// took takes what was read into small.
+func (w *webSocket) took(n int, err error, h frame.Handler) error {
 	if e := w.frames.Feed(w.small[:n], h); e != nil || err != nil {
 		return errors.Join(e, err)
 	}
