@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -64,14 +65,16 @@ func (x slowIndex) Range(topic string, after, upto uint64, limit int, f func(*qu
 	return x.Index.Range(topic, after, upto, limit, f)
 }
 
-// slowEngine is an engine whose commits can be held up.
+// slowEngine is an engine whose commits can be held up, or fail.
 type slowEngine struct {
 	queue.Engine
-	committing func()
+	committing func() error
 }
 
 func (e slowEngine) Commit(last uint64) error {
-	e.committing()
+	if err := e.committing(); err != nil {
+		return err
+	}
 	return e.Engine.Commit(last)
 }
 
@@ -87,10 +90,11 @@ func TestAnnouncedComesBeforeNew(t *testing.T) {
 	second := make(chan struct{})
 	reads := 0
 	n = openWith(t, dir, setup{config: func(c *queue.Config) {
-		c.Engine = slowEngine{c.Engine, func() {
+		c.Engine = slowEngine{c.Engine, func() error {
 			if announcing.Load() != nil {
 				<-second
 			}
+			return nil
 		}}
 		c.Index = slowIndex{c.Index, func() {
 			q := announcing.Load()
@@ -110,6 +114,38 @@ func TestAnnouncedComesBeforeNew(t *testing.T) {
 	r := acks()
 	attach(t, q, queue.ConsumerConfig{Sink: r, Prefetch: 1})
 	r.want(t, texts("jobs", 0, 2)...)
+}
+
+// When the store can't take the announcement, new events do not come first either.
+func TestNotAnnouncedComesBeforeNew(t *testing.T) {
+	dir := t.TempDir()
+	n := open(t, dir)
+	n.publish(t, "jobs", 0)
+	n.stop()
+
+	var failing atomic.Bool
+	var lines logLines
+	n = openWith(t, dir, setup{config: func(c *queue.Config) {
+		c.Engine = slowEngine{c.Engine, func() error {
+			if failing.Load() {
+				return errors.New("no disk")
+			}
+			return nil
+		}}
+		c.Logger = slog.New(slog.NewTextHandler(&lines, nil))
+	}})
+	q := n.shared(t, "jobs", queue.QueueConfig{MaxDeliveries: 5})
+	n.publish(t, "jobs", 1)
+	until(t, "the index", func() bool { u, err := q.Unread(t.Context()); return err == nil && u == 2 })
+	failing.Store(true)
+	r := acks()
+	c := attach(t, q, queue.ConsumerConfig{Sink: r})
+	until(t, "the announcement to fail", func() bool { return strings.Contains(lines.String(), "save cursor") })
+	c.Resume() // which has a worker look again
+	until(t, "a worker that has looked", func() bool { return queue.Parked(c) })
+	if got := r.args(); len(got) > 0 {
+		t.Errorf("got %q", got)
+	}
 }
 
 // The next event with a key comes when the one before it has expired, though nothing else happens.

@@ -14,7 +14,7 @@ const maxReason = 1024
 //
 //	{"reason", "topic", "queue", "offset", "id", "attempts", "publishedAt"}
 //
-// Its own id is the event's offset, so that it is stored once.
+// Its own id says which event of the log it was, in whatever epoch, so that it is stored once.
 
 // bury makes a dead letter of an event that was delivered too often.
 func (q *Queue) bury(e *Event, attempts int) {
@@ -89,5 +89,6 @@ func deadLetter(e *Event, queue, reason string, attempts int) Message {
 		}
 	}
 	args = append(append(args, why...), ']')
-	return Message{Topic: deadPrefix + queue, ID: e.Offset.String(), Event: e.Name, Key: e.Key, Args: args, Attachments: e.Attachments}
+	id := fmt.Sprintf("%d@%d", e.Offset.Seq, e.Time.UnixNano())
+	return Message{Topic: deadPrefix + queue, ID: id, Event: e.Name, Key: e.Key, Args: args, Attachments: e.Attachments}
 }

@@ -49,20 +49,25 @@ func (q *Queue) announce(r *reader) {
 			w.announced = true
 		}
 	}
-	announced := func(err error) {
+	again := func() {
 		r.announcing = false
 		for _, seq := range seqs {
-			w := q.window.find(seq)
-			switch {
-			case w == nil:
-			case err == nil:
+			if q.window.find(seq) != nil {
 				r.redoLocked(seq)
-			default:
-				w.announced = false
-				w.due = time.Now().Add(saveEvery)
-				r.laterLocked(w)
 			}
 		}
+	}
+	announced := func(err error) {
+		if err == nil {
+			again()
+			return
+		}
+		for _, seq := range seqs {
+			if w := q.window.find(seq); w != nil {
+				w.announced = false
+			}
+		}
+		time.AfterFunc(saveEvery, func() { q.change(again) }) // until then nothing that is new gets past them
 	}
 	if err := q.saveLocked(func(err error) { q.change(func() { announced(err) }) }); err != nil {
 		announced(err)

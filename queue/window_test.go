@@ -144,3 +144,19 @@ func FuzzCursor(f *testing.F) {
 		}
 	})
 }
+
+// An event that is given up again in a later epoch, because the acknowledgement was lost with the epoch before, is one dead letter;
+// another event with the same number is another one.
+func TestDeadLetterOfLaterEpoch(t *testing.T) {
+	stored := time.Unix(1_800_000_000, 7)
+	id := func(epoch uint64, at time.Time) string {
+		m := deadLetter(&Event{Topic: "jobs", Offset: Offset{epoch, 5}, Time: at}, "workers", "why", 1)
+		return m.ID
+	}
+	if a, b := id(1, stored), id(2, stored); a != b {
+		t.Errorf("ids %q and %q", a, b)
+	}
+	if a, b := id(1, stored), id(2, stored.Add(1)); a == b {
+		t.Errorf("both %q", a)
+	}
+}
