@@ -265,9 +265,10 @@ func TestTrialWaitsForNobody(t *testing.T) {
 		n.publish(t, "jobs", i)
 	}
 	setCursor(t, n, "cur.jobs.workers", func(b []byte) []byte { // docs/store.md
-		return append(b[:len(b)-2], 2, 2,
+		return append(b[:len(b)-3], 2, 2,
 			1, 1<<1, 0,
-			1, 1<<1|1, 0)
+			1, 1<<1|1, 0,
+			0)
 	})
 	n.stop()
 

@@ -9,7 +9,9 @@ import (
 )
 
 const (
-	cursorVersion = 2
+	mostGaps = 64 // that a queue remembers; the newest
+
+	cursorVersion = 3
 	cursorPrefix  = "cur."
 
 	saveEvery = time.Second
@@ -17,12 +19,13 @@ const (
 
 // A queue is stored as
 //
-//	version (1 byte, 2) · epoch (8 bytes) · topic · name · configuration (JSON, or empty) · paused (1 byte)
-//	· top (uvarint) · number of entries (uvarint) · entries
+//	version (1 byte, 3) · epoch (8 bytes) · topic · name · configuration (JSON, or empty) · paused (1 byte)
+//	· top (uvarint) · number of entries (uvarint) · entries · number of gaps (uvarint) · gaps
 //
 // where an entry is the distance to the sequence before it (uvarint), the deliveries that came to nothing and whether the last
 // of them is only announced (uvarint, the lowest bit), and the time before which it is not handed out again, in ms since 1970
-// (uvarint, 0 is none).
+// (uvarint, 0 is none); and a gap, an accepted loss that nobody acknowledged yet, is two offsets, each its epoch (8 bytes) and its
+// sequence (uvarint).
 
 func cursorSubject(topic, name string) string { return cursorPrefix + queueID(topic, name) }
 
@@ -60,6 +63,13 @@ func (q *Queue) appendCursorLocked(b []byte) []byte {
 		}
 		b = binary.AppendUvarint(b, uint64(max(0, due)))
 	}
+	b = binary.AppendUvarint(b, uint64(len(q.gaps)))
+	for _, g := range q.gaps {
+		for _, o := range []Offset{g.From, g.To} {
+			b = binary.BigEndian.AppendUint64(b, o.Epoch)
+			b = binary.AppendUvarint(b, o.Seq)
+		}
+	}
 	return b
 }
 
@@ -70,6 +80,7 @@ type storedQueue struct {
 	settings    settings
 	paused      bool
 	window      window
+	gaps        []Gap
 	saved       time.Time
 }
 
@@ -104,6 +115,16 @@ func decodeCursor(b []byte) (storedQueue, error) {
 		}
 		s.window.entries = append(s.window.entries, e)
 	}
+	if n = r.uvarint(); n > mostGaps {
+		return storedQueue{}, bad
+	}
+	for ; n > 0; n-- {
+		g := Gap{Topic: s.topic, Cause: "loss"}
+		for _, o := range []*Offset{&g.From, &g.To} {
+			*o = Offset{Epoch: r.uint64(), Seq: r.uvarint()}
+		}
+		s.gaps = append(s.gaps, g)
+	}
 	if r.bad || len(r.rest) > 0 {
 		return storedQueue{}, bad
 	}
@@ -121,7 +142,11 @@ func (q *Queue) restore(b []byte) error {
 	}
 	q.settings, q.paused = s.settings, s.paused
 	top, _, ok := q.broker.translate(q.topic, Offset{s.epoch, s.window.top})
-	_, q.gaps, _ = q.broker.translate(q.topic, Offset{s.epoch, s.window.floor()})
+	_, lost, _ := q.broker.translate(q.topic, Offset{s.epoch, s.window.floor()})
+	q.gaps = append(s.gaps, lost...)
+	if len(q.gaps) > mostGaps {
+		q.gaps = q.gaps[len(q.gaps)-mostGaps:]
+	}
 	if !ok { // an epoch without a record: all that one can say is that nothing is sure
 		q.gaps = []Gap{{Topic: q.topic, From: Offset{s.epoch, s.window.floor()}, To: Offset{q.broker.epoch, 0}, Cause: "loss"}}
 		return nil

@@ -14,7 +14,10 @@ const maxReason = 1024
 //
 //	{"reason", "topic", "queue", "offset", "id", "attempts", "publishedAt"}
 //
-// Its own id says which event of the log it was, in whatever epoch, so that it is stored once.
+// Its own id is deadID, so that it is stored once.
+
+// deadID says which event of the log it was, in whatever epoch.
+func deadID(e *Event) string { return fmt.Sprintf("%d@%d", e.Offset.Seq, e.Time.UnixNano()) }
 
 // bury makes a dead letter of an event that was delivered too often.
 func (q *Queue) bury(e *Event, attempts int) {
@@ -33,7 +36,7 @@ func (q *Queue) sendDead(e *Event, reason string, attempts int) {
 	seq := e.Offset.Seq
 	failed := func(err error) {
 		b.log.Error("store dead letter", "topic", e.Topic, "queue", q.name, "offset", e.Offset, "cause", err)
-		q.change(func() { q.reviveLocked(seq) })
+		q.change(func() { q.reviveLocked(seq, attempts, reason) })
 	}
 	m := deadLetter(e, q.name, reason, attempts)
 	p := b.prepare(&m, m.envelopeSize(), 0, func(_ Published, err error) {
@@ -51,13 +54,16 @@ func (q *Queue) sendDead(e *Event, reason string, attempts int) {
 	}
 }
 
-// reviveLocked lets an event come again whose dead letter could not be stored.
-func (q *Queue) reviveLocked(seq uint64) {
+// reviveLocked lets an event come again whose dead letter could not be stored: that delivery came to nothing, too.
+func (q *Queue) reviveLocked(seq uint64, attempts int, reason string) {
 	w := q.window.find(seq)
 	if w == nil {
 		return
 	}
-	w.dying = false
+	if w.dying = false; attempts > int(w.tries) {
+		w.tries, w.why = uint32(attempts), "it was rejected: "+reason
+	}
+	w.announced = false
 	w.due = time.Now().Add(readAgain)
 	if q.shared != nil {
 		q.shared.laterLocked(w)
@@ -89,6 +95,5 @@ func deadLetter(e *Event, queue, reason string, attempts int) Message {
 		}
 	}
 	args = append(append(args, why...), ']')
-	id := fmt.Sprintf("%d@%d", e.Offset.Seq, e.Time.UnixNano())
-	return Message{Topic: deadPrefix + queue, ID: id, Event: e.Name, Key: e.Key, Args: args, Attachments: e.Attachments}
+	return Message{Topic: deadPrefix + queue, ID: deadID(e), Event: e.Name, Key: e.Key, Args: args, Attachments: e.Attachments}
 }

@@ -39,7 +39,8 @@ type Event struct {
 
 // Loss tells how an epoch ended. Offsets of that epoch below From go on to mean the same event in the next one; those
 // from From on are void, because their numbers are used again. The events From..To, both included, were acknowledged and
-// are gone; From > To says that none is known to be missing. Epoch 0 is an epoch whose name is lost.
+// are gone; From > To says that none is missing, and the highest To that nobody knows how many are. Epoch 0 is an epoch whose name
+// is lost.
 type Loss struct {
 	Epoch    uint64
 	From, To uint64

@@ -93,6 +93,16 @@ func (r *fields) uvarint() uint64 {
 	return v
 }
 
+func (r *fields) uint64() uint64 {
+	if len(r.rest) < 8 {
+		r.bad, r.rest = true, nil
+		return 0
+	}
+	v := binary.BigEndian.Uint64(r.rest)
+	r.rest = r.rest[8:]
+	return v
+}
+
 func (r *fields) byte() byte {
 	if len(r.rest) == 0 {
 		r.bad = true

@@ -300,7 +300,11 @@ func (b *Broker) translate(topic string, o Offset) (pos uint64, gaps []Gap, ok b
 		return pos, nil, true
 	}
 	for _, l := range b.engine.Losses() {
-		if ok = ok || l.Epoch == o.Epoch; !ok || l.From > l.To {
+		if ok = ok || l.Epoch == o.Epoch; !ok {
+			continue
+		}
+		if l.From > l.To {
+			pos = min(pos, l.From-1)
 			continue
 		}
 		if pos < l.To {
@@ -315,6 +319,18 @@ func (b *Broker) translate(topic string, o Offset) (pos uint64, gaps []Gap, ok b
 		}
 	}
 	return pos, gaps, ok
+}
+
+// lostBefore returns the position of this epoch at which the last of some losses lies.
+func (b *Broker) lostBefore(gaps []Gap) (seq uint64) {
+	for _, l := range b.engine.Losses() {
+		for _, g := range gaps {
+			if g.To == (Offset{l.Epoch, l.To}) {
+				seq = max(seq, l.From-1)
+			}
+		}
+	}
+	return seq
 }
 
 // missing returns the last sequence above pos at which retention took an event of the topic, or may have; pos if it took

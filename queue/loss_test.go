@@ -102,6 +102,12 @@ func TestGapAfterAcceptedLoss(t *testing.T) {
 		check(names[2], queue.ConsumerConfig{}, append(texts("t", 5, kept), fresh...), lost.From-1)
 		check("manual", queue.ConsumerConfig{Manual: true, Prefetch: 100}, append(texts("t", 0, 10), fresh...), lost.From-1)
 	}
+	seen(t, n.personal(t, "t", names[2], queue.StartNew), offsets[6]) // which is before the gap and does not end it
+	for range 2 {
+		check(names[2], queue.ConsumerConfig{}, append(texts("t", 7, kept), fresh...), lost.From-1)
+		n.stop() // which stores the queue in the new epoch
+		n = open(t, dir)
+	}
 	p := n.history(t, "t", offsets[4].After(), 1000)
 	if p.Gap == nil || p.Gap.To.Seq != lost.To || len(p.Events) != kept-5+50 {
 		t.Errorf("%d events, gap %+v", len(p.Events), p.Gap)

@@ -174,7 +174,7 @@ func TestReject(t *testing.T) {
 			t.Fatal(err)
 		}
 		if why.Reason != `no "use"` || why.Topic != "jobs" || why.Queue != "ann" || why.Attempts != 2-i || why.ID == "" ||
-			why.Offset != r.deliveries()[i].Offset.String() || e.ID != why.Offset || why.PublishedAt.IsZero() {
+			why.Offset != r.deliveries()[i].Offset.String() || e.ID == "" || why.PublishedAt.IsZero() {
 			t.Errorf("%+v", why)
 		}
 	}

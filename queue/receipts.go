@@ -235,7 +235,7 @@ func (q *Queue) find(ctx context.Context, id string) (*Event, error) {
 
 // state adds what the queue itself knows of an event.
 func (q *Queue) state(ctx context.Context, e *Event, rs []Receipt) ([]Receipt, error) {
-	dead, err := q.broker.event(ctx, deadPrefix+q.name, e.Offset.String())
+	dead, err := q.broker.event(ctx, deadPrefix+q.name, deadID(e))
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, err
 	}

@@ -144,10 +144,10 @@ func (q *Queue) ackThrough(seq uint64, c *Consumer) {
 			q.noteLocked(ackedThrough, seq, c, 0, "")
 		}
 		q.dropThroughLocked(seq)
-		if q.window.settleThrough(seq) || len(q.gaps) > 0 {
-			q.gaps = nil
+		if q.window.settleThrough(seq) {
 			q.touchLocked()
 		}
+		q.pastGapsLocked(seq)
 		for _, c := range q.consumers {
 			for s := range c.inflight {
 				if s <= seq {
@@ -164,9 +164,17 @@ func (q *Queue) ackLocked(seq uint64) {
 	if w == nil {
 		return
 	}
-	q.gaps = nil
+	q.pastGapsLocked(seq)
 	q.touchLocked()
 	q.dropLocked(w)
+}
+
+// pastGapsLocked forgets the losses once an event after them was acknowledged.
+func (q *Queue) pastGapsLocked(seq uint64) {
+	if len(q.gaps) > 0 && seq > q.broker.lostBefore(q.gaps) {
+		q.gaps = nil
+		q.touchLocked()
+	}
 }
 
 // dropLocked lets those go that waited for an event which is settled now: the next with the same key, and, after a trial, all.

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"bytes"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -71,7 +72,16 @@ type noEngine struct {
 func (e noEngine) Losses() []Loss { return e.losses }
 
 func TestTranslate(t *testing.T) {
-	b := &Broker{epoch: 9, engine: noEngine{losses: []Loss{{Epoch: 5, From: 50, To: 100}, {Epoch: 6, From: 1, To: 0}, {Epoch: 7, From: 20, To: 30}}}}
+	b := &Broker{epoch: 9, engine: noEngine{losses: []Loss{{Epoch: 5, From: 50, To: 100}, {Epoch: 6, From: 60, To: 59}, {Epoch: 7, From: 20, To: 30}}}}
+	unknown := &Broker{epoch: 9, engine: noEngine{losses: []Loss{{Epoch: 7, From: 20, To: math.MaxUint64}}}}
+	for _, c := range []struct {
+		seq, pos, from uint64
+	}{{5, 5, 19}, {19, 19, 19}, {20, 19, 20}, {77, 19, 77}} {
+		want := []Gap{{Topic: "t", From: Offset{7, c.from}, To: Offset{7, math.MaxUint64}, Cause: "loss"}}
+		if pos, gaps, ok := unknown.translate("t", Offset{7, c.seq}); pos != c.pos || !slices.Equal(gaps, want) || !ok {
+			t.Errorf("%d, of a loss that nobody knows the end of: %d, %+v, %v", c.seq, pos, gaps, ok)
+		}
+	}
 	for _, c := range []struct {
 		from Offset
 		pos  uint64
@@ -83,6 +93,7 @@ func TestTranslate(t *testing.T) {
 		{Offset{7, 30}, 19, nil, true},
 		{Offset{7, 25}, 19, []Gap{{From: Offset{7, 25}, To: Offset{7, 30}}}, true},
 		{Offset{7, 3}, 3, []Gap{{From: Offset{7, 19}, To: Offset{7, 30}}}, true},
+		{Offset{6, 70}, 59, nil, true}, // void, though nothing is missing
 		{Offset{6, 3}, 3, []Gap{{From: Offset{7, 19}, To: Offset{7, 30}}}, true},
 		{Offset{5, 100}, 49, nil, true},
 		{Offset{5, 60}, 49, []Gap{{From: Offset{5, 60}, To: Offset{5, 100}}}, true},
@@ -129,6 +140,7 @@ func FuzzCursor(f *testing.F) {
 	q := b.newQueue("t", "n")
 	q.settings = settings{Shared: true, Backoff: []time.Duration{time.Second}}
 	q.paused = true
+	q.gaps = []Gap{{Topic: "t", From: Offset{4, 7}, To: Offset{4, math.MaxUint64}, Cause: "loss"}}
 	q.window = window{top: 1000, entries: []*entry{{seq: 5, tries: 2}, {seq: 9, due: time.UnixMilli(77)}, {seq: 1000, tries: 1}}}
 	f.Add(q.appendCursorLocked(nil))
 	f.Add(b.newQueue("t", "n").appendCursorLocked(nil))
@@ -139,7 +151,7 @@ func FuzzCursor(f *testing.F) {
 		}
 		again := b.newQueue("t", "n")
 		if err := again.restore(q.appendCursorLocked(nil)); err != nil || !reflect.DeepEqual(again.window, q.window) ||
-			!reflect.DeepEqual(again.settings, q.settings) || again.paused != q.paused {
+			!reflect.DeepEqual(again.settings, q.settings) || again.paused != q.paused || !slices.Equal(again.gaps, q.gaps) {
 			t.Errorf("%+v, then %+v, %v", q.window, again.window, err)
 		}
 	})
@@ -159,4 +171,18 @@ func TestDeadLetterOfLaterEpoch(t *testing.T) {
 	if a, b := id(1, stored), id(2, stored.Add(1)); a == b {
 		t.Errorf("both %q", a)
 	}
+}
+
+// An event whose dead letter could not be stored was delivered all the same.
+func TestRevive(t *testing.T) {
+	b := &Broker{epoch: 9, engine: noEngine{}, dirty: map[*Queue]struct{}{}}
+	q := b.newQueue("jobs", "workers")
+	q.configure(settings{Shared: true})
+	w := q.window.open(5)
+	w.dying, w.announced = true, true
+	q.reviveLocked(5, 2, "too small")
+	if w.dying || w.announced || w.tries != 2 || w.why != "it was rejected: too small" || w.due.IsZero() {
+		t.Errorf("%+v", w)
+	}
+	q.shared.timer.Stop()
 }

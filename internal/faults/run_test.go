@@ -15,6 +15,7 @@ import (
 
 	"github.com/holdpost/holdpost/internal/history"
 	"github.com/holdpost/holdpost/internal/leaktest"
+	"github.com/holdpost/holdpost/queue/embedded"
 )
 
 const childEnv = "HOLDPOST_FAULTS_CHILD"
@@ -121,6 +122,9 @@ func (r *run) note(e history.Event) {
 	}
 }
 
+// powerCut is the crash that leaves only what was flushed.
+const powerCut = "power cut"
+
 // killAt runs a child that is killed, or loses its disk as fault does it, after so many events.
 func (r *run) killAt(events int, what string, fault func()) {
 	r.Helper()
@@ -133,7 +137,8 @@ func (r *run) killAt(events int, what string, fault func()) {
 	if err == nil || len(r.events) < events {
 		r.Fatalf("the child ended by itself: %v", err)
 	}
-	r.events = append(r.events, history.Event{Kind: history.Crash, Content: what})
+	lost := what == powerCut && r.Level == embedded.LevelMemory
+	r.events = append(r.events, history.Event{Kind: history.Crash, Content: what, Unflushed: lost})
 }
 
 // stopAt runs a child that stops in an orderly way.

@@ -356,22 +356,7 @@ func TestMutations(t *testing.T) {
 				}
 			}
 		}},
-		{"a restart forgets what was durable", history.Again, func(t *testing.T, es []history.Event) []history.Event {
-			i := find(t, es, func(e history.Event) bool { return e.Kind == history.Crash })
-			saved := history.Event{Kind: history.Saved, Queue: "bob"}
-			var x history.Event
-			for j := i; x.Kind == ""; j-- {
-				if es[j].Kind == history.Deliver && es[j].Queue == "bob" {
-					x = es[j]
-				}
-			}
-			saved.Consumer = x.Consumer
-			es = slices.Insert(es, i, saved)
-			for i++; !(es[i].Kind == history.Deliver && es[i].Queue == "ann"); i++ {
-			}
-			x.Consumer = "bob" + es[i].Consumer[3:]
-			return slices.Insert(es, i, x)
-		}},
+		{"a restart forgets what was durable", history.Again, forgetDurable},
 		{"a gap where nothing is gone", history.Gapped, func(t *testing.T, es []history.Event) []history.Event {
 			return tell(t, es, "retention")
 		}},
@@ -452,6 +437,35 @@ func tell(t *testing.T, es []history.Event, cause string) []history.Event {
 	from := to
 	from.Seq--
 	return slices.Insert(es, i, history.Event{Kind: history.Told, Queue: "ann", Consumer: es[i].Consumer, Gap: &queue.Gap{Topic: "t", From: from, To: to, Cause: cause}})
+}
+
+// forgetDurable has bob get again what it had acknowledged durably before a crash.
+func forgetDurable(t *testing.T, es []history.Event) []history.Event {
+	i := find(t, es, func(e history.Event) bool { return e.Kind == history.Crash })
+	saved := history.Event{Kind: history.Saved, Queue: "bob"}
+	var x history.Event
+	for j := i; x.Kind == ""; j-- {
+		if es[j].Kind == history.Deliver && es[j].Queue == "bob" {
+			x = es[j]
+		}
+	}
+	saved.Consumer = x.Consumer
+	es = slices.Insert(es, i, saved)
+	for i++; !(es[i].Kind == history.Deliver && es[i].Queue == "ann"); i++ {
+	}
+	x.Consumer = "bob" + es[i].Consumer[3:]
+	return slices.Insert(es, i, x)
+}
+
+// At level memory a power cut may take back what was durable.
+func TestUnflushed(t *testing.T) {
+	es := forgetDurable(t, correct(3, 200))
+	for i := range es {
+		es[i].Unflushed = es[i].Kind == history.Crash
+	}
+	if r := history.Check(es); slices.Contains(r.Broken(), history.Again) {
+		t.Error(r)
+	}
 }
 
 // TestLosses takes the loss of the last events in three ways: accepted and told, accepted and not told, and silently.

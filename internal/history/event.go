@@ -44,7 +44,7 @@ const (
 
 	Start  Kind = "start"  // the store was opened: Offset.Epoch
 	Stop   Kind = "stop"   // it was closed without an error
-	Crash  Kind = "crash"  // its process was killed, or the power cut: Content says what
+	Crash  Kind = "crash"  // its process was killed, or the power cut: Content says what; Unflushed
 	Accept Kind = "accept" // the operator accepted a loss: Loss; before the Start that tells its new epoch
 	Trim   Kind = "trim"   // retention took everything up to Offset
 
@@ -69,6 +69,9 @@ type Event struct {
 	Attempt  int          `json:"attempt,omitempty"`
 	Through  bool         `json:"through,omitempty"` // acknowledges everything up to Offset, not it alone
 	Reject   bool         `json:"reject,omitempty"`
+
+	// Unflushed says that nothing which happened since the Start is on the disk for sure.
+	Unflushed bool `json:"unflushed,omitempty"`
 
 	Shared  bool          `json:"shared,omitempty"`
 	Timeout time.Duration `json:"timeout,omitempty"` // the queue's AckTimeout; 0 is none

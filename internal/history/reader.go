@@ -19,11 +19,12 @@ type mail struct {
 	at        time.Duration
 	holder    *consumer // shared queues: who may be at work on it
 
-	acked    int           // the position in the history of the acknowledgement in force, 0 for none
-	ackedAt  time.Duration //
-	sure     bool          // a crash does not take it back
-	settled  bool          // since it was delivered last it was acknowledged, perhaps
-	ever     bool          // it was acknowledged some time, perhaps: a crash may take that back or not
+	acked    int // the position in the history of the acknowledgement in force, 0 for none
+	ackedAt  time.Duration
+	ackedIn  int  // the life of the process
+	sure     bool // a crash does not take it back
+	settled  bool // since it was delivered last it was acknowledged, perhaps
+	ever     bool // it was acknowledged some time, perhaps: a crash may take that back or not
 	rejected bool
 	dead     bool
 }
@@ -77,6 +78,9 @@ func (rs *readers) observe(i int, e Event) {
 	case Stop, Crash:
 		for _, q := range rs.queues {
 			q.end(e.Kind == Stop, rs.now)
+			if e.Unflushed {
+				q.forget(rs.life)
+			}
 		}
 	case Queue:
 		rs.queue(e)
@@ -152,6 +156,16 @@ func (q *reader) end(clean bool, now time.Duration) {
 	}
 	clear(q.consumers)
 	q.first = -1
+}
+
+// forget takes back what was acknowledged in one life of the process.
+func (q *reader) forget(life int) {
+	for rank := range q.mails {
+		if m := &q.mails[rank]; m.acked > 0 && m.ackedIn == life {
+			m.acked, m.sure = 0, false
+			q.floor = min(q.floor, rank)
+		}
+	}
 }
 
 func (q *reader) makeSure(c *consumer) {
@@ -316,7 +330,7 @@ func (rs *readers) settle(i int, q *reader, c *consumer, rank int, e Event) {
 			m := &q.mails[r]
 			m.settled = true // another consumer of a personal queue may have got it meanwhile
 			if m.acked == 0 {
-				m.acked, m.ackedAt = i, e.At
+				m.acked, m.ackedAt, m.ackedIn = i, e.At, rs.life
 				c.acks = append(c.acks, r)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -232,7 +233,7 @@ func (e *Engine) restore(ctx context.Context, r io.Reader) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.mark.losses = nil
-	for _, l := range append(about.Losses, queue.Loss{Epoch: about.Epoch, From: state.last + 1, To: state.last}) {
+	for _, l := range append(about.Losses, queue.Loss{Epoch: about.Epoch, From: state.last + 1, To: math.MaxUint64}) {
 		e.mark.addLoss(l)
 	}
 	e.mark.last = state.last

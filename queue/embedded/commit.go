@@ -49,7 +49,9 @@ func (e *Engine) Deleting(n uint64) (over func(), err error) {
 const lookPeriod = 20 * time.Millisecond
 
 // commit needs mu.
-func (e *Engine) commit(last uint64) error {
+func (e *Engine) commit(last uint64) error { return e.commitFlushed(last, !e.memory) }
+
+func (e *Engine) commitFlushed(last uint64, flush bool) error {
 	if err := e.failed.Load(); err != nil {
 		return *err
 	}
@@ -60,7 +62,7 @@ func (e *Engine) commit(last uint64) error {
 	}
 	m.count()
 	err := e.file.write(m)
-	if err == nil && !e.memory {
+	if err == nil && flush {
 		err = e.flush(e.dirFile, e.file.f)
 	}
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -199,9 +200,12 @@ func (m *mark) judge(s logState, rebooted bool) verdict {
 		v.loss, v.newEpoch, v.from = &loss, true, min(loss.From, v.from)
 		return v
 	}
-	v.newEpoch = s.last < m.last || rebooted && m.memory && !m.clean
+	v.newEpoch = s.last < m.last || m.unflushed(rebooted)
 	return v
 }
+
+// unflushed says that the store was at level memory when the power went: what it had is on the disk or not, and it promised nothing.
+func (m *mark) unflushed(rebooted bool) bool { return m.memory && rebooted && !m.clean }
 
 // judgeOthers says whether the ends of the other streams are missing. What they lack within, nobody counts: they lose messages all
 // the time.
@@ -270,7 +274,7 @@ func (e *Engine) guard(ctx context.Context, accept, damaged bool) error {
 		return err
 	}
 	if damaged {
-		e.mark.addLoss(queue.Loss{From: state.last + 1, To: state.last})
+		e.mark.addLoss(queue.Loss{From: state.last + 1, To: math.MaxUint64})
 		e.mark.see(state)
 		if err := e.createMark(); err != nil {
 			return err
@@ -282,7 +286,8 @@ func (e *Engine) guard(ctx context.Context, accept, damaged bool) error {
 	rebooted := e.rebooted()
 	e.clock.start(m, rebooted, state.lastTime)
 	v := m.judge(state, rebooted)
-	if v.loss == nil && !accept {
+	unflushed := m.unflushed(rebooted)
+	if v.loss == nil && !accept && !unflushed {
 		if loss := m.judgeOthers(state); loss != nil {
 			loss.Dir = e.dir
 			return loss
@@ -290,7 +295,6 @@ func (e *Engine) guard(ctx context.Context, accept, damaged bool) error {
 	}
 	if v.loss != nil {
 		v.loss.Dir = e.dir
-		unflushed := m.memory && rebooted && !m.clean // level "memory" never promised more
 		if !accept && !unflushed {
 			return v.loss
 		}
@@ -307,6 +311,10 @@ func (e *Engine) guard(ctx context.Context, accept, damaged bool) error {
 		if v.loss != nil {
 			l.To = v.loss.To
 		}
+		if unflushed { // the mark may be older than what was lost
+			l.To = math.MaxUint64
+			e.log.Warn("the power went while nothing was flushed: a new epoch begins", "from", l.From)
+		}
 		m.addLoss(l)
 		m.epoch = newEpoch()
 		m.last, m.first = state.last, 0 // what was promised above is void
@@ -319,14 +327,12 @@ func (e *Engine) guard(ctx context.Context, accept, damaged bool) error {
 // commitStart makes the first mark of this run, and all that the store holds, durable. A stop was clean only as long as
 // nothing has been written since, so this goes to the disk at every level.
 func (e *Engine) commitStart() error {
-	memory := e.memory
-	e.memory = false
-	err := e.commit(e.mark.last)
-	e.memory = memory
-	if err == nil { // the second slot forgets the old epoch too
-		err = e.commit(e.mark.last)
+	for range 2 { // both slots forget the old epoch
+		if err := e.commitFlushed(e.mark.last, true); err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // setAside moves what the server has of a log that it does not know any more out of the way of the new one.

@@ -207,6 +207,21 @@ func TestRebootAtLevelMemory(t *testing.T) {
 	}
 }
 
+// The slots that a start flushes say that nothing after it will be.
+func TestStartAtLevelMemory(t *testing.T) {
+	dir, _ := store(t, 100, 100)
+	e := start(t, Config{Dir: dir, Level: LevelMemory})
+	for i := range 2 {
+		slot := make([]byte, slotSize)
+		_, err := e.file.f.ReadAt(slot, int64(i)*slotSize)
+		noError(t, err)
+		if m, ok := decodeMark(slot); !ok || !m.memory || m.clean {
+			t.Errorf("slot %d: readable %v, memory %v, clean %v", i, ok, m.memory, m.clean)
+		}
+	}
+	noError(t, e.Close())
+}
+
 func TestJudge(t *testing.T) {
 	whole := logState{exists: true, first: 1, last: 100, messages: 100}
 	with := func(s logState, f func(*logState)) logState { f(&s); return s }

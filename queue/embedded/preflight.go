@@ -187,13 +187,13 @@ func (m *mark) must(stream string, rebooted bool) uint64 {
 }
 
 // preflight reads the store before the server opens it, which would drop without a word what it can't read. What can be mended without
-// a loss it mends. With accept it mends the rest too, and what it could not read is set aside.
+// a loss it mends. With accept, or when nothing had been promised, it mends the rest too, and what it could not read is set aside.
 func (e *Engine) preflight(rebooted, accept bool) error {
 	all, err := scanStore(e.dir)
 	if err != nil {
 		return err
 	}
-	if !accept {
+	if !accept && !e.mark.unflushed(rebooted) {
 		if loss := e.mark.unreadable(all, rebooted); loss != nil {
 			loss.Dir = e.dir
 			return loss

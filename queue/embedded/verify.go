@@ -72,7 +72,7 @@ func verify(dir string) (*Report, error) {
 		}
 		state.take(s)
 	}
-	if r.Loss != nil {
+	if r.Loss != nil || m.unflushed(rebooted) {
 		return r, nil
 	}
 	loss := m.unreadable(all, rebooted)
