@@ -105,6 +105,7 @@ func TestRecoveryOfOneByTwo(t *testing.T) {
 				time.Sleep(10 * slow)
 				second := &visitor{st: st, transport: peertest.WebSocket, pid: first.pid, sid: first.sid, offset: first.offset}
 				first.dial()
+				synctest.Wait() // so that it is the one who comes first
 				time.Sleep(time.Duration(apart) * slow)
 				second.back("the last one")
 				second.want("missed", "e 1")
