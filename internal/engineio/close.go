@@ -75,7 +75,11 @@ func (s *Session) end(r Reason, cause error, last *Message) {
 		s.mu.Unlock()
 		ws.link.close()
 	default:
-		s.closeBy = s.server.wheel.after(lingerTimeout)
+		patience := lingerTimeout
+		if ws.stream != nil { // its peer does not hang up by itself
+			patience = streamLinger
+		}
+		s.closeBy = s.server.wheel.after(patience)
 		s.scheduleLocked()
 		s.queue = newBatch()
 		s.queue.messages = append(s.queue.messages, last)

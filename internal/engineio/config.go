@@ -11,8 +11,9 @@ import (
 
 // The transports, by the names that requests use.
 const (
-	Polling   = "polling"
-	WebSocket = "websocket"
+	Polling      = "polling"
+	WebSocket    = "websocket"
+	WebTransport = "webtransport"
 )
 
 // A Config says how a [Server] works. Zero fields mean the defaults.
@@ -25,7 +26,7 @@ type Config struct {
 	WriteTimeout   time.Duration // for a peer to take any more bytes; default 10 s
 	BodyTimeout    time.Duration // for a whole request body; default 30 s
 
-	MaxPayload           int // bytes of a request body or a WebSocket message; default 1,000,000
+	MaxPayload           int // bytes of a request body, a WebSocket message or a packet of WebTransport; default 1,000,000
 	MaxPacketsPerPayload int // packets in one request body; default 10,000
 	QueueBytes           int // bytes that may wait for one peer; default 4 MiB
 	QueuePackets         int // messages that may wait for one peer; default 4096
@@ -37,7 +38,7 @@ type Config struct {
 	PerMessageDeflate bool
 	CompressFrom      int // bytes from which a message or a polling response is compressed; default 1024, negative: none is
 
-	Transports []string // which are served; default both
+	Transports []string // which are served; default polling and WebSocket
 	NoUpgrades bool     // a session stays on the transport that it began with
 	AllowEIO3  bool     // serves clients of revision 3 of the protocol too
 
@@ -101,11 +102,12 @@ const (
 )
 
 const (
-	maxPollPackets = 16               // some clients refuse a longer payload
-	closeTimeout   = 30 * time.Second // for a polling client to fetch its close packet
-	lingerTimeout  = 2 * time.Second  // for a WebSocket's peer to hang up once it was told to, and for the former at a shutdown
-	frameTimeout   = 30 * time.Second // for a message to be complete once it was begun
-	confirmEvery   = time.Second      // between pings for Confirm
+	maxPollPackets = 16                     // some clients refuse a longer payload
+	closeTimeout   = 30 * time.Second       // for a polling client to fetch its close packet
+	streamLinger   = 300 * time.Millisecond // for the last bytes of a WebTransport stream to arrive, before the session's end tells of it
+	lingerTimeout  = 2 * time.Second        // for a WebSocket's peer to hang up once it was told to, and for the former at a shutdown
+	frameTimeout   = 30 * time.Second       // for a message to be complete once it was begun
+	confirmEvery   = time.Second            // between pings for Confirm
 	corkTimeout    = 2 * time.Millisecond
 	shutdownBeats  = 50 // a second, in which sessions are closed at the rate of a shutdown
 	maxTurns       = 16 // batches that a sender writes for others before a goroutine takes over

@@ -14,6 +14,7 @@ type Message struct {
 	start  uint8  // where the frame's header begins
 	binary bool
 	plain  bool // not to be compressed
+	raw    bool // a frame of the WebSocket itself, which means nothing on another transport
 
 	// Other frames of the message, once somebody wanted them.
 	deflated atomic.Pointer[[]byte] // with its payload compressed
@@ -56,12 +57,13 @@ func packetMessage(packet string) *Message {
 }
 
 // rawFrame returns a message of a frame that only a WebSocket gets to see.
-func rawFrame(b []byte) *Message { return &Message{buf: b} }
+func rawFrame(b []byte) *Message { return &Message{buf: b, raw: true} }
 
 var (
 	pongPacket = packetMessage(string(wire.Pong)) // the answer of revision 3
 	pingPacket = packetMessage(string(wire.Ping))
 	closeFrame = rawFrame(frame.AppendClose(nil, 0, ""))
+	busyFrame  = rawFrame(frame.AppendClose(nil, 1013, "try again later"))
 	probeReply = packetMessage(string(wire.Pong) + "probe")
 )
 
@@ -98,6 +100,16 @@ func (m *Message) compressed() []byte {
 	}
 	m.deflated.Store(&b)
 	return b
+}
+
+// streamed returns the message as it travels on a WebTransport stream, nothing if it is not for one.
+func (m *Message) streamed() []byte {
+	if m.raw {
+		return nil
+	}
+	packet := m.buf[frame.MaxHeader:]
+	b := make([]byte, 0, wire.MaxStreamHeader+len(packet))
+	return append(wire.AppendStreamHeader(b, m.binary, len(packet)), packet...)
 }
 
 // frameV3 returns the frame that a session of revision 3 gets: a binary message has its type before it.

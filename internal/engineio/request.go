@@ -63,11 +63,11 @@ func (srv *Server) admit(r *http.Request) (*Session, *Refusal) {
 		q.transport == WebSocket && !srv.websocket,
 		q.transport != Polling && q.transport != WebSocket:
 		return nil, unknownTransport
-	case !validOrigin(r.Header):
-		return nil, badRequest.because(errOriginHeader)
-	case srv.config.CheckOrigin != nil && !srv.config.CheckOrigin(r):
-		return nil, forbidden.because(errOrigin)
-	case q.repeated&repeatedSID != 0:
+	}
+	if no := srv.foreign(r); no != nil {
+		return nil, no
+	}
+	if q.repeated&repeatedSID != 0 {
 		return nil, unknownSession
 	}
 	if q.sid != "" {
@@ -81,16 +81,34 @@ func (srv *Server) admit(r *http.Request) (*Session, *Refusal) {
 	case !srv.speaks(&q):
 		return nil, badVersion
 	}
-	if allow := srv.config.AllowRequest; allow != nil {
-		if err := allow(r); err != nil {
-			no := forbidden.because(err)
-			if text := err.Error(); text != "" {
-				no.Message = text
-			}
-			return nil, no
-		}
+	return nil, srv.vetoed(r)
+}
+
+// foreign refuses a request from an origin that may not send it.
+func (srv *Server) foreign(r *http.Request) *Refusal {
+	switch {
+	case !validOrigin(r.Header):
+		return badRequest.because(errOriginHeader)
+	case srv.config.CheckOrigin != nil && !srv.config.CheckOrigin(r):
+		return forbidden.because(errOrigin)
 	}
-	return nil, nil
+	return nil
+}
+
+// vetoed refuses to open a session if the application does.
+func (srv *Server) vetoed(r *http.Request) *Refusal {
+	if srv.config.AllowRequest == nil {
+		return nil
+	}
+	err := srv.config.AllowRequest(r)
+	if err == nil {
+		return nil
+	}
+	no := forbidden.because(err)
+	if text := err.Error(); text != "" {
+		no.Message = text
+	}
+	return no
 }
 
 func (srv *Server) admitKnown(r *http.Request, q *query, upgrade bool) (*Session, *Refusal) {
@@ -112,9 +130,7 @@ func (srv *Server) admitKnown(r *http.Request, q *query, upgrade bool) (*Session
 
 // refuse writes the refusal: as JSON, or bare if the client wants a WebSocket and so won't parse it.
 func (srv *Server) refuse(w http.ResponseWriter, r *http.Request, no *Refusal) {
-	if f := srv.config.Refused; f != nil {
-		f(r, no)
-	}
+	srv.refused(r, no)
 	h := w.Header()
 	status := no.Status
 	var body []byte
@@ -144,6 +160,13 @@ func (srv *Server) refuse(w http.ResponseWriter, r *http.Request, no *Refusal) {
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	w.Write(body)
+}
+
+// refused tells the application of a refusal.
+func (srv *Server) refused(r *http.Request, no *Refusal) {
+	if srv.config.Refused != nil {
+		srv.config.Refused(r, no)
+	}
 }
 
 // isUpgrade reports whether the request asks for a WebSocket (RFC 6455 §4.2.1).

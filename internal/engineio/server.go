@@ -22,6 +22,7 @@ type Server struct {
 	deflated  *frame.Limits // of a WebSocket with compression
 	polling   bool
 	websocket bool
+	streams   bool     // WebTransport
 	upgrades  []string // what polling sessions are told
 
 	wheel wheel
@@ -43,12 +44,16 @@ func New(c Config) *Server {
 		config:    c,
 		polling:   slices.Contains(c.Transports, Polling),
 		websocket: slices.Contains(c.Transports, WebSocket),
+		streams:   slices.Contains(c.Transports, WebTransport),
 		sessions:  make(map[string]*Session),
 		empty:     make(chan struct{}),
 	}
 	srv.limits, srv.deflated = c.frameLimits()
 	if srv.websocket && !c.NoUpgrades {
-		srv.upgrades = []string{WebSocket}
+		srv.upgrades = append(srv.upgrades, WebSocket)
+	}
+	if srv.streams && !c.NoUpgrades {
+		srv.upgrades = append(srv.upgrades, WebTransport)
 	}
 	srv.wheel.base = time.Now()
 	srv.wheel.length = tickLength(&srv.config)
@@ -62,6 +67,9 @@ func New(c Config) *Server {
 func (srv *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if p := r.URL.Path; p != srv.config.Path && p != strings.TrimSuffix(srv.config.Path, "/") {
 		http.NotFound(w, r)
+		return
+	}
+	if r.Method == http.MethodConnect && srv.serveWebTransport(w, r) {
 		return
 	}
 	s, no := srv.admit(r)
@@ -97,7 +105,8 @@ func (srv *Server) openPolling(w http.ResponseWriter, r *http.Request) {
 
 func (srv *Server) newSession(r *http.Request) *Session {
 	uri := r.RequestURI
-	if uri == "" {
+	connect := r.Method == http.MethodConnect // a WebTransport session, whose request has the authority there
+	if uri == "" || connect {
 		uri = r.URL.RequestURI()
 	}
 	q := parseQuery(r.URL.RawQuery)
@@ -109,7 +118,7 @@ func (srv *Server) newSession(r *http.Request) *Session {
 		uri:    uri,
 		opened: time.Now(),
 		secure: r.TLS != nil,
-		v3:     q.v3(),
+		v3:     q.v3() && !connect,
 		base64: q.b64,
 	}
 }

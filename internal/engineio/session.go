@@ -51,8 +51,8 @@ type Session struct {
 	corked  bool     // something waits for Flush
 	guarded bool     // the server's corks know the session
 
-	ws        *socket // nil while polling
-	candidate *socket // a WebSocket that wants to take over
+	ws        *socket // WebSocket or WebTransport, nil while polling
+	candidate *socket // one that wants to take over
 	poll      *poll   // the request that waits
 	probed    bool    // the candidate has said so: polls are answered at once
 	posting   bool    // a request's body is being read
@@ -148,14 +148,17 @@ func (s *Session) Revision() int {
 // Secure reports whether the first request came over TLS.
 func (s *Session) Secure() bool { return s.secure }
 
-// Transport returns [Polling] or [WebSocket], whichever is in use now.
+// Transport returns [Polling], [WebSocket] or [WebTransport], whichever is in use now.
 func (s *Session) Transport() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ws != nil {
-		return WebSocket
+	switch {
+	case s.ws == nil:
+		return Polling
+	case s.ws.stream != nil:
+		return WebTransport
 	}
-	return Polling
+	return WebSocket
 }
 
 // Queued returns how many bytes were accepted and are not yet written to the kernel or a poll's response.

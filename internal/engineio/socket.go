@@ -7,10 +7,12 @@ import (
 	"github.com/holdpost/holdpost/internal/frame"
 )
 
-// A socket is a session's WebSocket, or one that wants to become it. All but gone is owned by the link's reader.
+// A socket is a session's WebSocket or WebTransport stream, or one that wants to become it. All but gone is owned by the link's
+// reader.
 type socket struct {
 	session *Session
 	link    link
+	stream  *wire.StreamReader // nil: it is a WebSocket, and frames reads it
 	frames  frame.Reader
 	ping    []byte // the newest ping of what is being read, nil for none
 	stage   stage
@@ -55,7 +57,7 @@ func (c *socket) received(b []byte) (work Runner) {
 	if !s.heard.Load() {
 		s.heard.Store(true)
 	}
-	err := c.frames.Feed(b, c)
+	err := c.feed(b)
 	took := c.took
 	if took {
 		c.took = false
@@ -66,7 +68,7 @@ func (c *socket) received(b []byte) (work Runner) {
 	if c.ping != nil {
 		c.answerPing()
 	}
-	if pending := c.frames.Pending(); pending || c.partial {
+	if pending := c.pending(); pending || c.partial {
 		c.watch(pending, took)
 	}
 	if err != nil {
@@ -76,12 +78,44 @@ func (c *socket) received(b []byte) (work Runner) {
 	return work
 }
 
-// encode returns a message as the frame that this WebSocket gets.
+func (c *socket) feed(b []byte) error {
+	if c.stream == nil {
+		return c.frames.Feed(b, c)
+	}
+	return c.stream.Feed(b, func(isBinary bool, packet []byte) error {
+		if isBinary {
+			return c.Message(frame.Binary, packet)
+		}
+		return c.Message(frame.Text, packet)
+	})
+}
+
+// pending reports whether a message is incomplete.
+func (c *socket) pending() bool {
+	if c.stream == nil {
+		return c.frames.Pending()
+	}
+	return c.stream.Pending()
+}
+
+// release gives back what the reading holds.
+func (c *socket) release() {
+	if c.stream == nil {
+		c.frames.Release()
+		return
+	}
+	c.stream.Release()
+}
+
+// encode returns a message as this transport gets it.
 func (c *socket) encode(m *Message) []byte {
+	if c.stream != nil {
+		return m.streamed()
+	}
 	if c.session.v3 && m.binary {
 		return m.frameV3() // compressed or not, it would have to be made anew
 	}
-	if !c.frames.Limits.Compressed || m.start == 0 || m.plain || m.packetLen() < c.session.server.config.CompressFrom {
+	if !c.frames.Limits.Compressed || m.raw || m.plain || m.packetLen() < c.session.server.config.CompressFrom {
 		return m.frame()
 	}
 	return m.compressed()
@@ -179,7 +213,7 @@ func (c *socket) fail(err error) {
 
 func (c *socket) lost(err error) {
 	s := c.session
-	c.frames.Release()
+	c.release()
 	s.mu.Lock()
 	c.gone = true
 	if s.candidate == c {
@@ -197,10 +231,10 @@ func (c *socket) lost(err error) {
 	s.finish()
 }
 
-// hangUp closes a WebSocket that no session uses.
+// hangUp closes a socket that no session uses.
 func (c *socket) hangUp() {
 	if c != nil {
-		c.link.try(closeFrame.frame())
+		c.link.try(c.encode(closeFrame))
 		c.link.close()
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"github.com/holdpost/holdpost/internal/frame"
 )
 
-// adopt makes the WebSocket the candidate to take over from polling and reports whether it may be: one at a time, and
+// adopt makes the socket the candidate to take over from polling and reports whether it may be: one at a time, and
 // only of a session that polls.
 func (s *Session) adopt(c *socket) bool {
 	s.mu.Lock()
@@ -27,7 +27,7 @@ func (c *socket) negotiate(op frame.Opcode, payload []byte) error {
 	case op != frame.Text:
 	case c.stage == wantProbe && string(payload) == string(wire.Ping)+"probe":
 		c.stage = wantUpgrade
-		c.say(probeReply.frame())
+		c.say(c.encode(probeReply))
 		return c.session.probe(c)
 	case c.stage == wantUpgrade && string(payload) == string(wire.Upgrade):
 		if c.session.switchTo(c) {

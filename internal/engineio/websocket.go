@@ -43,7 +43,7 @@ func (srv *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, s *Ses
 	accept := appendAccept(make([]byte, 0, 512), key, extensions, firstProtocol(r.Header), w.Header())
 	c := &socket{session: s, link: newLink(conn, &srv.tasks), frames: frame.Reader{Limits: limits}}
 	if s == nil {
-		srv.openWebSocket(c, buffered(rw), r, accept)
+		srv.openSocket(c, buffered(rw), r, accept)
 		return
 	}
 	c.stage = wantProbe
@@ -62,14 +62,14 @@ func (srv *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, s *Ses
 	c.link.start(c, buffered(rw))
 }
 
-// openWebSocket begins a session. What it has to say at once goes out together with the handshake's response.
-func (srv *Server) openWebSocket(c *socket, initial []byte, r *http.Request, out []byte) {
+// openSocket begins a session. What it has to say at once goes out together with out, the handshake's response.
+func (srv *Server) openSocket(c *socket, initial []byte, r *http.Request, out []byte) {
 	s := srv.newSession(r)
 	s.ws, c.session = c, s
 	s.writing = true
 	s.enqueueOpen(nil)
 	if !srv.begin(s) {
-		_ = srv.write(c.link, append(out, frame.AppendClose(nil, 1013, "try again later")...))
+		_ = srv.write(c.link, append(out, c.encode(busyFrame)...))
 		c.link.close()
 		return
 	}
