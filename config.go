@@ -20,7 +20,8 @@ type Config struct {
 	// Path is the URL path that clients connect to. Default "/socket.io/". It matches exactly, with or without its
 	// trailing slash.
 	Path string
-	// Transports lists what is served: "polling", "websocket". Default both.
+	// Transports lists what is served: "polling", "websocket", "webtransport". Default the first two. The third one needs a server
+	// for HTTP/3 around: package webtransport.
 	Transports []string
 	// NoUpgrades keeps a connection on the transport that it began with.
 	NoUpgrades bool
@@ -28,7 +29,7 @@ type Config struct {
 	PingInterval time.Duration
 	// PingTimeout is the time in which a client must answer a heartbeat. Default 20 s.
 	PingTimeout time.Duration
-	// UpgradeTimeout bounds the change from polling to WebSocket. Default 10 s.
+	// UpgradeTimeout bounds the change from polling to another transport. Default 10 s.
 	UpgradeTimeout time.Duration
 	// ConnectTimeout is the time in which a connection must join its first namespace. Default 45 s; negative: no limit.
 	ConnectTimeout time.Duration
@@ -78,7 +79,7 @@ type Config struct {
 	// sees the same arguments; a date is its text, and undefined null, or no member at all. MaxAttachments does not apply.
 	MessagePack bool
 
-	// MaxPayload bounds what a client may send at once, in bytes: a POST body, a WebSocket message. Default 1,000,000.
+	// MaxPayload bounds what a client may send at once, in bytes: a POST body, a WebSocket message, a packet of WebTransport. Default 1,000,000.
 	MaxPayload int
 	// MaxAttachments bounds the binary values of one event. Default 10.
 	MaxAttachments int
@@ -125,8 +126,8 @@ func (c *Config) Validate() error {
 		wrong("Path", "%q does not begin with a slash", c.Path)
 	}
 	for _, t := range c.Transports {
-		if t != engineio.Polling && t != engineio.WebSocket {
-			wrong("Transports", "%q is unknown; there are %q and %q", t, engineio.Polling, engineio.WebSocket)
+		if t != engineio.Polling && t != engineio.WebSocket && t != engineio.WebTransport {
+			wrong("Transports", "%q is unknown; there are %q, %q and %q", t, engineio.Polling, engineio.WebSocket, engineio.WebTransport)
 		}
 	}
 	for _, o := range c.Origins {

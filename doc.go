@@ -70,5 +70,5 @@
 //
 // # Limitations
 //
-// WebTransport is not served.
+// WebTransport needs a server for HTTP/3 around the handler, which package webtransport has. JSONP is not served.
 package holdpost

@@ -22,7 +22,7 @@ var floors = [][]string{
 	0: {"internal/filelock", "internal/frame", "internal/leaktest", "internal/outbound", "internal/packet", "internal/rooms", "internal/serial", "internal/engineio/wire"},
 	1: {"internal/engineio", "internal/packet/msgpack", "internal/peertest"},
 	2: {"", "queue"},
-	3: {"internal/auth", "client", "delivery", "queue/embedded", "queue/index"},
+	3: {"internal/auth", "client", "delivery", "queue/embedded", "queue/index", "webtransport"},
 	4: {"holdposttest", "internal/api", "internal/config", "internal/console", "internal/gate", "internal/history", "internal/hooks", "internal/metrics", "queue/local"},
 	5: {"internal/app", "conformance", "conformance/parsers", "bench", "bench/client", "bench/load", "bench/queue", "bench/target", "internal/faults", "examples/chat"},
 	6: {"cmd/holdpost"},
