@@ -29,6 +29,7 @@ import (
 	"github.com/holdpost/holdpost/queue"
 	"github.com/holdpost/holdpost/queue/embedded"
 	"github.com/holdpost/holdpost/queue/local"
+	"github.com/holdpost/holdpost/webtransport"
 )
 
 const (
@@ -66,7 +67,8 @@ type server struct {
 	sockets   *holdpost.Server
 	public    net.Listener
 	internal  net.Listener
-	closers   []closer // in the order of their start
+	udp       net.PacketConn // for WebTransport, nil without
+	closers   []closer       // in the order of their start
 
 	leaving context.Context // ends when the server begins to drain
 	leave   context.CancelFunc
@@ -108,6 +110,12 @@ func (s *server) start(ctx context.Context) (err error) {
 	}
 	if s.public, err = s.listen(ctx, "--listen", c.Listen); err != nil {
 		return err
+	}
+	if c.WebTransport {
+		if s.udp, err = new(net.ListenConfig).ListenPacket(ctx, "udp", s.public.Addr().String()); err != nil {
+			return fmt.Errorf("webtransport: %w", err)
+		}
+		s.closers = append(s.closers, closer{"webtransport", s.udp.Close})
 	}
 	if s.internal, err = s.listen(ctx, "--internal-listen", c.Internal.Listen); err != nil {
 		return err
@@ -152,8 +160,12 @@ func (s *server) startSockets(journal *delivery.Journal, endpoints []hooks.Hook)
 	if c.Dev {
 		origins = append(devOrigins(s.public.Addr()), origins...)
 	}
+	transports := []string{"polling", "websocket"}
+	if s.udp != nil {
+		transports = append(transports, "webtransport")
+	}
 	s.sockets = holdpost.NewServer(&holdpost.Config{
-		Origins: origins, Logger: s.log,
+		Origins: origins, Transports: transports, Logger: s.log,
 		OnRefused:      func(*http.Request, *holdpost.RequestError) { s.refused("request") },
 		Recovery:       &holdpost.Recovery{Journal: journal, Identity: s.gate.RecoveryIdentity},
 		ClientFiles:    console.ClientFiles(),
@@ -265,7 +277,11 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	g.Add(s.untilDone(ctx, ready))
 	g.Add(s.reloadActor())
 	g.Add(s.memoryActor())
-	g.Add(s.publicActor())
+	public := s.publicHandler()
+	g.Add(s.publicActor(public))
+	if s.udp != nil {
+		g.Add(s.webTransportActor(public))
+	}
 	g.Add(s.hooksActor())
 	g.Add(s.internalActor())
 	err := g.Run()
@@ -301,19 +317,23 @@ func (s *server) untilDone(ctx context.Context, ready func()) (execute func() er
 		}
 }
 
-func (s *server) publicActor() (execute func() error, interrupt func(error)) {
+func (s *server) publicHandler() http.Handler {
 	var pages http.Handler = http.NotFoundHandler()
 	if s.config.Dev {
 		pages = console.Handler()
 	}
 	sockets := s.admission.Around(s.sockets)
-	h := newHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/socket.io" || strings.HasPrefix(r.URL.Path, "/socket.io/") {
 			sockets.ServeHTTP(w, r)
 			return
 		}
 		pages.ServeHTTP(w, r)
-	}), s.log)
+	})
+}
+
+func (s *server) publicActor(handler http.Handler) (execute func() error, interrupt func(error)) {
+	h := newHTTP(handler, s.log)
 	files := &fileGuard{most: forConnections(), sessions: s.sockets.Connections, refused: func() { s.refused("files") }}
 	h.ConnState = files.watch
 	listener := s.public
@@ -329,6 +349,23 @@ func (s *server) publicActor() (execute func() error, interrupt func(error)) {
 		}
 		s.stop(ctx, "public", h)
 	}
+}
+
+// webTransportActor serves WebTransport until the sockets have been shut down.
+func (s *server) webTransportActor(handler http.Handler) (execute func() error, interrupt func(error)) {
+	t := webtransport.NewServer(handler, &webtransport.Config{
+		TLS: &tls.Config{GetCertificate: s.tls.get, MinVersion: tls.VersionTLS13}, ResetKey: s.tls.derive("quic stateless reset"), Logger: s.log,
+	})
+	return func() error {
+			if err := t.Serve(s.udp); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("serve webtransport: %w", err)
+			}
+			return nil
+		}, func(error) {
+			if err := t.Close(); err != nil {
+				s.log.Warn("webtransport", "err", err)
+			}
+		}
 }
 
 func (s *server) internalActor() (execute func() error, interrupt func(error)) {

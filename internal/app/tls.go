@@ -1,7 +1,10 @@
 package app
 
 import (
+	"crypto/hkdf"
+	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"os"
 	"sync"
@@ -68,6 +71,21 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		}
 	}
 	return c.current, nil
+}
+
+// derive returns a key for a purpose that stays the same for as long as the private key does, nil if that can't be exported.
+func (c *certificate) derive(purpose string) *[32]byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	private, err := x509.MarshalPKCS8PrivateKey(c.current.PrivateKey)
+	if err != nil {
+		return nil
+	}
+	key, err := hkdf.Key(sha256.New, private, nil, "holdpost "+purpose, 32)
+	if err != nil {
+		return nil
+	}
+	return (*[32]byte)(key)
 }
 
 // config is for HTTP/1.1, which WebSockets need.

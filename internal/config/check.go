@@ -54,6 +54,9 @@ func (l *loader) check(c *Config) error {
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		wrong("tls.cert_file", "give both tls.cert_file and tls.key_file", "a certificate needs its key")
 	}
+	if c.WebTransport && c.TLS.CertFile == "" {
+		wrong("webtransport", "give tls.cert_file and tls.key_file", "it has no form without TLS")
+	}
 	for key, networks := range map[string][]string{"proxies": c.Proxies, "outbound.allow": c.Outbound.Allow} {
 		if _, err := Networks(networks); err != nil {
 			wrong(key, "write a network as in 10.0.0.0/8", "%w", err)

@@ -19,6 +19,8 @@ type Config struct {
 		KeyFile  string `koanf:"key_file" doc:"Its private key in PEM."`
 	} `koanf:"tls"`
 
+	WebTransport bool `koanf:"webtransport" doc:"Serve WebTransport (HTTP/3) too, on the UDP port of the same number as listen's. It needs tls."`
+
 	Internal struct {
 		Listen string `koanf:"listen" doc:"Address of the internal listener: the API, health, metrics, pprof. Beyond this machine it needs API keys."`
 	} `koanf:"internal"`
