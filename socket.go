@@ -82,7 +82,7 @@ func (s *Socket) Handshake() Handshake {
 	}
 }
 
-// Transport returns the name of the transport in use now: "polling" or "websocket".
+// Transport returns the name of the transport in use now: "polling", "websocket" or "webtransport".
 func (s *Socket) Transport() string { return s.conn.session.Transport() }
 
 // Context returns the context that ends when the socket is disconnected, with a [DisconnectError] as its cause.

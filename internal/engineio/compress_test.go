@@ -132,6 +132,9 @@ func TestPerMessageDeflate(t *testing.T) {
 		s.Send(true, NewText([]byte(long[:998])), NewText([]byte(long[:999]))) // the packet's digit makes it one more
 		want("just too short", plain, "4"+long[:998])
 		want("just long enough", compressed, "4"+long[:999])
+		huge := strings.Repeat("abc", 100_000)
+		s.Send(true, NewText([]byte(huge)))
+		want("a message whose header would be the longest", compressed, "4"+huge)
 		s.Send(true, NewText([]byte(long)).Uncompressed())
 		want("not to be compressed", plain, "4"+long)
 		s.Send(true, NewText([]byte(long)), NewText([]byte(long)), NewText([]byte("end")))
