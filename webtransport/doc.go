@@ -12,7 +12,7 @@
 //
 // Concurrency: all methods may be called from any goroutine.
 //
-// A session costs about ten times the memory of a WebSocket, and several goroutines, most of them QUIC's.
+// An idle session costs over 100 KB of memory, twenty times a WebSocket, and several goroutines, most of them QUIC's.
 //
 // Limitations: one session a QUIC connection. Neither 0-RTT nor datagrams are used.
 package webtransport
