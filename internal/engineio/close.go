@@ -124,6 +124,31 @@ func (s *Session) finish() {
 // dropCandidateLocked ends an upgrade that is under way. The caller hangs up on the candidate once it has released mu.
 func (s *Session) dropCandidateLocked() *socket {
 	c := s.candidate
-	s.candidate, s.probed, s.upgradeBy = nil, false, 0
+	s.candidate, s.probed, s.letGo, s.upgradeBy = nil, false, false, 0
 	return c
+}
+
+// awaitPoll waits a moment for the poll that ends with the session: the client may have sent it before its close packet.
+func (s *Session) awaitPoll() {
+	s.mu.Lock()
+	if s.poll != nil || s.state() == stateEnded {
+		s.mu.Unlock()
+		return
+	}
+	polled := make(chan struct{})
+	s.aside().polled = polled
+	s.mu.Unlock()
+	select {
+	case <-polled:
+	case <-time.After(overtakeTime):
+	}
+}
+
+// polledLocked tells awaitPoll that the poll has come.
+func (s *Session) polledLocked() {
+	if s.asides != nil && s.asides.polled != nil {
+		close(s.asides.polled)
+		s.asides.polled = nil
+		s.tidyLocked()
+	}
 }

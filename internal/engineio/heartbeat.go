@@ -95,6 +95,11 @@ func (s *Session) visit() {
 	candidate.hangUp()
 }
 
+// overdueLocked reports whether an answer is due that has not come, and the wheel has yet to see it.
+func (s *Session) overdueLocked() bool {
+	return s.awaiting && s.nextBeat != 0 && s.nextBeat <= s.server.wheel.tick()
+}
+
 // pingLocked queues a ping, whatever else is queued (Engine.IO v4, "Heartbeat").
 func (s *Session) pingLocked(now uint64) {
 	s.awaiting, s.extended, s.lastPing = true, false, now

@@ -22,7 +22,9 @@ var (
 
 // A poll is a GET that waits for something to answer.
 type poll struct {
-	wake chan struct{} // holds one
+	wake   chan struct{} // holds one
+	behind bool          // it came when a WebSocket was about to take over
+	held   bool          // and had said so, with no poll let go for it yet: the upgrade may have been sent before this one
 }
 
 // wakeLocked makes the waiting poll look again.
@@ -41,12 +43,18 @@ type answer struct {
 	n        int
 	size     int
 	last     byte // a packet without data to end with, 0 for none
+	late     bool // the poll was overtaken by an upgrade
 	held     bool // the poll holds writing
 }
 
 // serveGet answers a poll: with all that is queued, up to a limit, as soon as there is something.
 func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
+	if s.overdueLocked() {
+		s.mu.Unlock()
+		s.visit() // ahead of the wheel
+		s.mu.Lock()
+	}
 	switch {
 	case s.state() == stateEnded:
 		s.mu.Unlock()
@@ -62,10 +70,15 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 		s.server.refuse(w, r, badRequest.because(errOverlap))
 		return
 	}
-	p := &poll{wake: make(chan struct{}, 1)}
+	p := &poll{wake: make(chan struct{}, 1), behind: s.candidate != nil, held: s.probed && !s.letGo}
 	s.poll = p
+	s.polledLocked()
+	var overtaken <-chan time.Time
+	if p.held {
+		overtaken = time.After(overtakeTime)
+	}
 	var a answer
-	for waited := false; !s.answerLocked(&a); {
+	for waited := false; !s.answerLocked(p, &a); {
 		s.mu.Unlock()
 		if !waited { // a read timeout of the server would end the wait
 			waited = true
@@ -73,6 +86,8 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 		}
 		select {
 		case <-p.wake:
+		case <-overtaken:
+			p.held = false
 		case <-r.Context().Done():
 			s.end(ReasonTransportError, errAborted, nil)
 		}
@@ -80,14 +95,21 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 	}
 	s.poll = nil // before the response is out, since the next poll may come right behind it
 	s.mu.Unlock()
+	if a.late {
+		s.server.refuse(w, r, badRequest.because(errTransport))
+		return
+	}
 	s.respond(w, r, &a)
 }
 
 // answerLocked fills in what there is to say to the waiting poll now, if anything.
-func (s *Session) answerLocked(a *answer) bool {
+func (s *Session) answerLocked(p *poll, a *answer) bool {
 	switch {
 	case s.state() == stateEnded:
 		a.last = s.lastWord
+		return true
+	case s.ws != nil && p.behind:
+		a.late = true
 		return true
 	case s.ws != nil:
 		a.last = byte(wire.Noop)
@@ -109,7 +131,8 @@ func (s *Session) answerLocked(a *answer) bool {
 		}
 	case s.state() == stateClosing:
 		a.last = byte(wire.Close)
-	case s.probed:
+	case s.probed && !p.held:
+		s.letGo = true
 		a.last = byte(wire.Noop)
 	default:
 		return false
@@ -348,6 +371,7 @@ func (s *Session) deliver(body []byte, binary bool) (err error) {
 	s.recv.Unlock()
 	if err != nil {
 		if err == errClosePacket {
+			s.awaitPoll()
 			s.mu.Lock()
 			s.lastWord = byte(wire.Noop)
 			s.mu.Unlock()

@@ -358,6 +358,28 @@ func TestClientClosesByPost(t *testing.T) {
 	})
 }
 
+// A poll that was sent before the close packet may come behind it, over another connection. It ends like one that was there.
+func TestCloseOvertakesAPoll(t *testing.T) {
+	bubble(t, Config{}, func(t *testing.T, h *host) {
+		query, r := h.openPolling()
+		post := h.background("POST", query, "1")
+		poll := h.background("GET", query, "")
+		h.wantAnswer("the poll", poll, 200, "6")
+		h.wantAnswer("POST", post, 200, "ok")
+		h.wantAnswer("another poll", h.background("GET", query, ""), 400, body1)
+		h.wantEnd("close packet", r, ReasonTransportClose)
+
+		query, r = h.openPolling()
+		start := time.Now()
+		h.wantAnswer("POST of a client that does not poll", h.background("POST", query, "1"), 200, "ok")
+		if d := time.Since(start); d != overtakeTime {
+			t.Errorf("answered after %v", d)
+		}
+		h.wantAnswer("a poll that was sent after it", h.background("GET", query, ""), 400, body1)
+		h.wantEnd("close packet", r, ReasonTransportClose)
+	})
+}
+
 func TestCloseWaitsForAPoll(t *testing.T) {
 	bubble(t, Config{}, func(t *testing.T, h *host) {
 		query, r := h.openPolling()

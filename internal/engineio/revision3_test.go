@@ -120,8 +120,12 @@ func TestRevision3WebSocket(t *testing.T) {
 		defer c.Close()
 		defer conn.Close()
 		c.Read(&readConn{conn, br})
+		start := time.Now()
 		if open := c.Next(); !strings.HasPrefix(open, `0{"sid":`) {
 			t.Fatalf("first comes %q", open)
+		}
+		if d := time.Since(start); d != corkTimeout {
+			t.Errorf("%v behind the response, with which a client that begins to listen only then would miss it", d)
 		}
 		c.Write(conn, frame.Text, "4hello")
 		c.Want("text", "4hello")
@@ -139,7 +143,7 @@ func TestRevision3WebSocket(t *testing.T) {
 		r := h.last()
 		confirmed := make(chan bool, 1)
 		r.session.Confirm(func(ok bool) { confirmed <- ok })
-		start := time.Now()
+		start = time.Now()
 		c.Want("no ping", "close 1005")
 		if d := time.Since(start); d < 45*time.Second || d > 46*time.Second {
 			t.Errorf("timeout after %v", d)

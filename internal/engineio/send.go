@@ -32,6 +32,12 @@ func (s *Session) Send(flush bool, messages ...*Message) bool {
 		s.flushLocked()
 		return true
 	}
+	s.corkLocked()
+	return true
+}
+
+// corkLocked leaves what is queued to Flush, or to the server's corks. It releases mu.
+func (s *Session) corkLocked() {
 	s.corked = true
 	guard := !s.guarded
 	s.guarded = true
@@ -39,7 +45,6 @@ func (s *Session) Send(flush bool, messages ...*Message) bool {
 	if guard {
 		s.server.corks.add(s)
 	}
-	return true
 }
 
 // SendVolatile sends the messages if the transport can take them now, and else drops them and reports false: as long as

@@ -55,6 +55,7 @@ type Session struct {
 	candidate *socket // one that wants to take over
 	poll      *poll   // the request that waits
 	probed    bool    // the candidate has said so: polls are answered at once
+	letGo     bool    // and one was
 	posting   bool    // a request's body is being read
 	lingers   bool    // ended, and the WebSocket's peer has yet to hang up
 	lastWord  byte    // what a poll gets to hear at the end: close or noop
@@ -79,6 +80,7 @@ type asides struct {
 	drained  []func()
 	unpinged []func(ok bool) // to be confirmed by the answer to a ping yet to be sent
 	pinged   []func(ok bool) // by the answer to the ping that is out
+	polled   chan struct{}   // closed when a poll comes; nil if nobody waits for one
 }
 
 // aside returns the asides to add something to.
@@ -91,7 +93,7 @@ func (s *Session) aside() *asides {
 
 // tidyLocked drops the asides once there are none.
 func (s *Session) tidyLocked() {
-	if a := s.asides; a != nil && len(a.drained)+len(a.unpinged)+len(a.pinged) == 0 {
+	if a := s.asides; a != nil && a.polled == nil && len(a.drained)+len(a.unpinged)+len(a.pinged) == 0 {
 		s.asides = nil
 	}
 }

@@ -17,6 +17,7 @@ type socket struct {
 	ping    []byte // the newest ping of what is being read, nil for none
 	stage   stage
 	took    bool // a message was taken from what is being read
+	probed  bool // and a probe
 	partial bool // a message is known to be incomplete
 
 	gone bool // guarded by session.mu: the link is lost
@@ -65,6 +66,10 @@ func (c *socket) received(b []byte) (work Runner) {
 	}
 	s.recv.Unlock()
 
+	if c.probed {
+		c.probed = false
+		s.letPollGo()
+	}
 	if c.ping != nil {
 		c.answerPing()
 	}

@@ -27,6 +27,7 @@ func (c *socket) negotiate(op frame.Opcode, payload []byte) error {
 	case op != frame.Text:
 	case c.stage == wantProbe && string(payload) == string(wire.Ping)+"probe":
 		c.stage = wantUpgrade
+		c.probed = true
 		c.say(c.encode(probeReply))
 		return c.session.probe(c)
 	case c.stage == wantUpgrade && string(payload) == string(wire.Upgrade):
@@ -59,7 +60,7 @@ func (c *socket) say(b []byte) {
 	}()
 }
 
-// probe lets the polls go: from here to the switch they are answered at once.
+// probe lets the polls go: from here to the switch they are answered at once, once all is handled that came with the probe.
 func (s *Session) probe(c *socket) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,8 +68,14 @@ func (s *Session) probe(c *socket) error {
 		return errCandidate
 	}
 	s.probed = true
-	s.wakeLocked()
 	return nil
+}
+
+// letPollGo has the waiting poll answered.
+func (s *Session) letPollGo() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wakeLocked()
 }
 
 // switchTo makes the candidate the transport. What is queued follows once no poll's response is being written.

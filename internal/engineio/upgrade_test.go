@@ -84,6 +84,56 @@ func TestUpgradeEarlyOrWithAPoll(t *testing.T) {
 	})
 }
 
+// A poll that was sent after the upgrade may come before it, over another connection. It is refused as it would be behind it.
+func TestUpgradeOvertakenByAPoll(t *testing.T) {
+	probe, upgrade := masked(frame.Text, true, "2probe"), masked(frame.Text, true, "5")
+	for name, c := range map[string]struct {
+		before, after string // what the WebSocket says before and after the poll came
+		status        int
+		body          string
+		patience      time.Duration
+	}{
+		"before probe and upgrade":  {"", probe + upgrade, 400, body3, 0},
+		"between probe and upgrade": {probe, upgrade, 400, body3, 0},
+		"no upgrade":                {probe, "", 200, "6", overtakeTime},
+		"no upgrade yet":            {"", probe, 200, "6", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, Config{}, func(t *testing.T, h *host) {
+				query, r := h.openPolling()
+				ws := h.candidate(query)
+				io.WriteString(ws.conn, c.before)
+				synctest.Wait()
+				start := time.Now()
+				poll := h.background("GET", query, "")
+				io.WriteString(ws.conn, c.after)
+				h.wantAnswer("the poll", poll, c.status, c.body)
+				if d := time.Since(start); d != c.patience {
+					t.Errorf("answered after %v", d)
+				}
+				ws.Want("the probe is answered", "3probe")
+				r.session.Send(true, NewText([]byte("on")))
+				if c.status == 200 {
+					h.wantAnswer("it still polls", h.background("GET", query, ""), 200, "4on")
+				} else {
+					ws.Want("it is upgraded", "4on")
+				}
+			})
+		})
+	}
+}
+
+// A poll that waited before the WebSocket came is let go, even if probe and upgrade come together.
+func TestUpgradeWithAPollThatWaits(t *testing.T) {
+	bubble(t, Config{}, func(t *testing.T, h *host) {
+		query, _ := h.openPolling()
+		poll := h.background("GET", query, "")
+		ws := h.candidate(query)
+		io.WriteString(ws.conn, masked(frame.Text, true, "2probe")+masked(frame.Text, true, "5"))
+		h.wantAnswer("the poll", poll, 200, "6")
+	})
+}
+
 func TestUpgradeWhilePosting(t *testing.T) {
 	bubble(t, Config{}, func(t *testing.T, h *host) {
 		query, r := h.openPolling()

@@ -62,7 +62,8 @@ func (srv *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, s *Ses
 	c.link.start(c, buffered(rw))
 }
 
-// openSocket begins a session. What it has to say at once goes out together with out, the handshake's response.
+// openSocket begins a session. What it has to say at once goes out together with out, the handshake's response; in revision 3 up to
+// 2 ms behind it, for clients that ask for the first message only once they see that the connection is open.
 func (srv *Server) openSocket(c *socket, initial []byte, r *http.Request, out []byte) {
 	s := srv.newSession(r)
 	s.ws, c.session = c, s
@@ -75,7 +76,7 @@ func (srv *Server) openSocket(c *socket, initial []byte, r *http.Request, out []
 	}
 	s.mu.Lock()
 	size, packets := 0, 0
-	if s.queue != nil {
+	if s.queue != nil && !s.v3 {
 		for _, m := range s.queue.take(nil, maxPollPackets, pieceSize) {
 			out = append(out, c.encode(m)...)
 			size += m.Len()
@@ -97,7 +98,12 @@ func (srv *Server) openSocket(c *socket, initial []byte, r *http.Request, out []
 		c.lost(err)
 		return
 	}
-	s.writeLocked()
+	if s.v3 {
+		s.writing = false
+		s.corkLocked()
+	} else {
+		s.writeLocked()
+	}
 	c.link.start(c, initial)
 }
 
