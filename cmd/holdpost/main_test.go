@@ -48,6 +48,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // else each command of a race build takes a second
 			// What a script can't write.
 			e.Setenv("TAB", "\t")
+			e.Setenv("DOLLAR", "$G")
 			e.Setenv("ESCAPE", "\x1b[31m")
 			e.Setenv("LONG", strings.Repeat("x", 256))
 			for name, size := range map[string]int{"large": 1_000_000, "larger": 3 << 20} {

@@ -32,7 +32,7 @@ type Config struct {
 	Authority *auth.Authority
 	// Revoked is called when an identity was revoked, to turn out its sockets. nil: nobody is.
 	Revoked func()
-	// More are further handlers, by path: metrics, profiles. Those below "/debug/" need the permission to manage.
+	// More are further handlers, by path: metrics, profiles. Those below "/debug/" and "/v1/" need the permission to manage.
 	More map[string]http.Handler
 	// Host is where the listener listens, as it was configured, without the port. Requests may name it, and always
 	// this machine's loopback names. When it is empty or unspecified ("0.0.0.0") they may name any address, but no name.
@@ -76,7 +76,7 @@ func Handler(c Config) http.Handler {
 	}
 	for path, h := range c.More {
 		needs := nothing
-		if strings.HasPrefix(path, "/debug/") {
+		if strings.HasPrefix(path, "/debug/") || strings.HasPrefix(path, "/v1/") {
 			needs = toManage
 		}
 		mux.Handle("GET "+path, a.keyed(needs, h.ServeHTTP))

@@ -86,10 +86,11 @@ func (n *node) serve(keys []auth.APIKey) {
 	n.t.Cleanup(post.Close)
 	post.Handle(n.main)
 	n.host = peertest.New(n.t, srv)
+	thing := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { reply(w, status{"here"}) })
 	c := Config{
 		Broker: n.broker, Namespace: n.main, Post: post, Identity: identity, Authority: n.authority, Revoked: func() { n.revoked++ },
 		Ready: func(context.Context) error { return n.ready }, Host: "127.0.0.1", Logger: quiet,
-		More: map[string]http.Handler{"/debug/thing": http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { reply(w, status{"here"}) })},
+		More: map[string]http.Handler{"/debug/thing": thing, "/v1/thing": thing},
 	}
 	n.handler = Handler(c)
 	n.description = loadDescription(n.t, n.handler)

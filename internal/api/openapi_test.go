@@ -90,6 +90,9 @@ func TestRoutesNeedKeys(t *testing.T) {
 		}
 	}
 	n.key = shopKey
+	if code, _ := n.do("GET", "/v1/thing", ""); code != 403 {
+		t.Errorf("a further handler: %d", code)
+	}
 	if code, _ := n.do("GET", "/debug/thing", ""); code != 403 {
 		t.Errorf("a profile with a key for less: %d", code)
 	}

@@ -86,7 +86,7 @@ connect to it unmodified; an event that one of them misses is held until it is b
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newServe(), newPublish(), newTail(), newEmit(), newListen(), newTopic(), newQueue(), newSocket(), newRoom(), newIdentity(), newBench(), newDoctor(), newToken(), newConfig(), newVersion())
+	root.AddCommand(newServe(), newPublish(), newTail(), newEmit(), newListen(), newTopic(), newQueue(), newSocket(), newRoom(), newIdentity(), newBench(), newDoctor(), newStore(), newToken(), newConfig(), newVersion())
 	return root
 }
 

@@ -82,6 +82,7 @@ func (a arrival) Flush()        {}
 func (s *server) operations() map[string]http.Handler {
 	return map[string]http.Handler{
 		"/metrics":             s.metrics.Handler(),
+		backupPath:             http.HandlerFunc(s.backup),
 		"/debug/pprof/":        http.HandlerFunc(pprof.Index),
 		"/debug/pprof/profile": http.HandlerFunc(pprof.Profile),
 		"/debug/pprof/trace":   http.HandlerFunc(pprof.Trace),

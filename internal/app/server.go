@@ -241,7 +241,7 @@ func explainStore(err error, dir string) error {
 		return &exitError{code: exitData, err: loss}
 	}
 	switch {
-	case errors.Is(err, embedded.ErrMark):
+	case errors.Is(err, embedded.ErrMark), errors.Is(err, embedded.ErrBackup):
 		return &exitError{code: exitData, err: err}
 	case errors.Is(err, embedded.ErrInUse):
 		return &exitError{exitTaken, fmt.Errorf("data directory %s is in use by another server", dir),

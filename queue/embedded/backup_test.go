@@ -54,7 +54,7 @@ func TestBackup(t *testing.T) {
 
 	again := filepath.Join(t.TempDir(), "restored")
 	noError(t, Restore(t.Context(), Config{Dir: again, Reserve: -1, Logger: quiet(t)}, bytes.NewReader(backup.Bytes())))
-	if r, err := Verify(again); err != nil || r.Loss != nil || len(r.Scars) > 0 {
+	if r, err := Verify(again, nil); err != nil || r.Loss != nil || len(r.Scars) > 0 {
 		t.Errorf("verify: %+v, %v", r, err)
 	}
 	e2 := start(t, Config{Dir: again})

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 )
 
 // The other streams that package queue makes. Of receipts nothing was promised: they say what happened, not what is.
@@ -33,8 +34,12 @@ func streamsDir(dir string) string {
 	return filepath.Join(dir, storeName, "jetstream", "$G", "streams")
 }
 
-// scanStore reads all streams of a store that no server has open.
-func scanStore(dir string) ([]streamScan, error) {
+// scanStore reads all streams of a store that no server has open. It calls read, if it is not nil, with the size of each file that it
+// has read.
+func scanStore(dir string, read func(bytes int)) ([]streamScan, error) {
+	if read == nil {
+		read = func(int) {}
+	}
 	entries, err := os.ReadDir(streamsDir(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -47,7 +52,7 @@ func scanStore(dir string) ([]streamScan, error) {
 		if !e.IsDir() {
 			continue
 		}
-		s, err := scanStream(e.Name(), filepath.Join(streamsDir(dir), e.Name()))
+		s, err := scanStream(e.Name(), filepath.Join(streamsDir(dir), e.Name()), read)
 		if err != nil {
 			return nil, fmt.Errorf("read stream %s: %w", e.Name(), err)
 		}
@@ -114,7 +119,7 @@ func (c *contents) unwanted(d Damage) bool {
 	return true
 }
 
-func scanStream(name, dir string) (streamScan, error) {
+func scanStream(name, dir string, read func(bytes int)) (streamScan, error) {
 	s := streamScan{name: name, dir: dir, meta: checkMeta(name, dir)}
 	files, err := blockFiles(dir)
 	if err != nil {
@@ -127,6 +132,7 @@ func scanStream(name, dir string) (streamScan, error) {
 		if err != nil {
 			return s, err
 		}
+		read(len(data))
 		b := scanBlock(name, f.number, data, s.last, c.add)
 		s.last = b.last
 		for _, d := range b.damage {
@@ -189,9 +195,16 @@ func (m *mark) must(stream string, rebooted bool) uint64 {
 // preflight reads the store before the server opens it, which would drop without a word what it can't read. What can be mended without
 // a loss it mends. With accept, or when nothing had been promised, it mends the rest too, and what it could not read is set aside.
 func (e *Engine) preflight(rebooted, accept bool) error {
-	all, err := scanStore(e.dir)
+	began, bytes, messages := time.Now(), 0, uint64(0)
+	all, err := scanStore(e.dir, func(n int) { bytes += n })
 	if err != nil {
 		return err
+	}
+	for _, s := range all {
+		messages += s.messages
+	}
+	if len(all) > 0 {
+		e.log.Info("store read through", "dir", e.dir, "messages", messages, "bytes", bytes, "took", time.Since(began).Round(time.Millisecond))
 	}
 	if !accept && !e.mark.unflushed(rebooted) {
 		if loss := e.mark.unreadable(all, rebooted); loss != nil {

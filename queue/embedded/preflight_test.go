@@ -129,7 +129,7 @@ func TestUnreadableRecords(t *testing.T) {
 				if loss.From != lost[0] || loss.To != lost[len(lost)-1] || loss.Missing != uint64(len(lost)) {
 					t.Errorf("from %d to %d, %d missing; want %v", loss.From, loss.To, loss.Missing, lost)
 				}
-				r, err := Verify(dir)
+				r, err := Verify(dir, nil)
 				noError(t, err)
 				if told, ok := errors.AsType[*LossError](r.Loss); !ok || told.From != loss.From || told.To != loss.To {
 					t.Errorf("verify: %v", r.Loss)
@@ -156,7 +156,7 @@ func TestUnreadableRecords(t *testing.T) {
 						t.Error("the damaged file was not kept")
 					}
 				}
-				if r, err = Verify(dir); err != nil || r.Loss != nil || len(r.Scars) > 0 {
+				if r, err = Verify(dir, nil); err != nil || r.Loss != nil || len(r.Scars) > 0 {
 					t.Errorf("verify: %+v, %v", r, err)
 				}
 			})
@@ -197,7 +197,7 @@ func TestTornEnd(t *testing.T) {
 				binary.LittleEndian.PutUint64(tail[4:], 101)
 			}
 			edit(t, f, func(b []byte) []byte { return append(b, tail...) })
-			if r, err := Verify(dir); err != nil || r.Loss != nil || len(r.Scars) != 1 {
+			if r, err := Verify(dir, nil); err != nil || r.Loss != nil || len(r.Scars) != 1 {
 				t.Errorf("verify: %+v, %v", r, err)
 			}
 			e := start(t, Config{Dir: dir})
@@ -232,7 +232,7 @@ func TestDescriptionIsMended(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir, epoch := store(t, 100, 200)
 			damage(t, streamDir(dir))
-			if r, err := Verify(dir); err != nil || r.Loss != nil || len(r.Scars) != 1 {
+			if r, err := Verify(dir, nil); err != nil || r.Loss != nil || len(r.Scars) != 1 {
 				t.Errorf("verify: %+v, %v", r, err)
 			}
 			e := start(t, Config{Dir: dir})
@@ -268,7 +268,7 @@ func TestVerifyCountsAsTheServerDoes(t *testing.T) {
 	state := l.state(t)
 	closeLog()
 	noError(t, e.Close())
-	report, err := Verify(dir)
+	report, err := Verify(dir, nil)
 	noError(t, err)
 	if report.Loss != nil || len(report.Streams) != 1 {
 		t.Fatalf("%+v", report)
@@ -277,7 +277,7 @@ func TestVerifyCountsAsTheServerDoes(t *testing.T) {
 		t.Errorf("verify says %+v, the server %+v", got, want)
 	}
 	e = start(t, Config{Dir: dir})
-	if _, err := Verify(dir); !errors.Is(err, ErrInUse) {
+	if _, err := Verify(dir, nil); !errors.Is(err, ErrInUse) {
 		t.Errorf("verify of a store in use: %v", err)
 	}
 	noError(t, e.Close())
@@ -285,12 +285,12 @@ func TestVerifyCountsAsTheServerDoes(t *testing.T) {
 
 func TestRepair(t *testing.T) {
 	dir, epoch := store(t, 100, 200)
-	if r, err := Repair(t.Context(), Config{Dir: dir, Reserve: -1, Logger: quiet(t)}); err != nil || r.Loss != nil || len(r.Scars) > 0 {
+	if r, err := Repair(t.Context(), Config{Dir: dir, Reserve: -1, Logger: quiet(t)}, nil); err != nil || r.Loss != nil || len(r.Scars) > 0 {
 		t.Errorf("%+v, %v", r, err)
 	}
 	rs := recordsOf(t, block(t, dir, 0))
 	edit(t, block(t, dir, 0), func(b []byte) []byte { b[rs[30].at+50] ^= 1; return b })
-	r, err := Repair(t.Context(), Config{Dir: dir, Reserve: -1, Logger: slog.New(slog.DiscardHandler)})
+	r, err := Repair(t.Context(), Config{Dir: dir, Reserve: -1, Logger: slog.New(slog.DiscardHandler)}, nil)
 	if loss, ok := errors.AsType[*LossError](r.Loss); err != nil || !ok || loss.From != 31 || loss.To != 31 || r.Epoch != epoch {
 		t.Errorf("%+v, %v", r, err)
 	}

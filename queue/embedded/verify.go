@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -25,17 +26,17 @@ type StreamReport struct {
 	Messages    uint64
 }
 
-// Verify reads a store that no engine has open, every record of it, and changes nothing. The error is one of reading; that wraps
-// [ErrInUse] while an engine has the store.
-func Verify(dir string) (*Report, error) {
-	r, err := verify(dir)
+// Verify reads a store that no engine has open, every record of it, and changes nothing. It calls progress, if it is not nil, now and
+// then. The error is one of reading; it wraps [ErrInUse] while an engine has the store, and [fs.ErrNotExist] if there is none.
+func Verify(dir string, progress func(read, total int64)) (*Report, error) {
+	r, err := verify(dir, progress)
 	if err != nil {
 		return nil, fmt.Errorf("verify store %s: %w", dir, err)
 	}
 	return r, nil
 }
 
-func verify(dir string) (*Report, error) {
+func verify(dir string, progress func(read, total int64)) (*Report, error) {
 	held, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
@@ -56,7 +57,19 @@ func verify(dir string) (*Report, error) {
 	}
 	boot := bootID()
 	rebooted := boot != m.boot || boot == [16]byte{}
-	all, err := scanStore(dir)
+	var read func(int)
+	if progress != nil {
+		total, err := size(streamsDir(dir))
+		if err != nil {
+			return nil, err
+		}
+		done := int64(0)
+		read = func(bytes int) {
+			done += int64(bytes)
+			progress(done, total)
+		}
+	}
+	all, err := scanStore(dir, read)
 	if err != nil {
 		return nil, err
 	}
@@ -89,6 +102,28 @@ func verify(dir string) (*Report, error) {
 	return r, nil
 }
 
+// size adds up the messages' files.
+func size(streams string) (total int64, err error) {
+	entries, err := os.ReadDir(streams)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	for _, e := range entries {
+		blocks, err := blockFiles(filepath.Join(streams, e.Name()))
+		if err != nil {
+			return 0, err
+		}
+		for _, b := range blocks {
+			info, err := os.Stat(b.path)
+			if err != nil {
+				return 0, err
+			}
+			total += info.Size()
+		}
+	}
+	return total, nil
+}
+
 // take takes over what the server would say of a stream.
 func (l *logState) take(s streamScan) {
 	switch s.name {
@@ -106,9 +141,9 @@ func (l *logState) take(s streamScan) {
 }
 
 // Repair makes a store usable that [Start] refuses, and returns what [Verify] said of it before. What is lost is lost: a new epoch
-// begins, and readers are told. The damaged files are kept beside the store, with "damaged" in their names.
-func Repair(ctx context.Context, c Config) (*Report, error) {
-	r, err := Verify(c.Dir)
+// begins, and readers are told. The damaged files are kept beside the store, with "damaged" in their names. progress is that of Verify.
+func Repair(ctx context.Context, c Config, progress func(read, total int64)) (*Report, error) {
+	r, err := Verify(c.Dir, progress)
 	if err != nil {
 		return nil, err
 	}

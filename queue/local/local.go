@@ -9,6 +9,7 @@ package local
 import (
 	"context"
 	"errors"
+	"io"
 	"path/filepath"
 
 	"github.com/holdpost/holdpost/queue"
@@ -63,6 +64,9 @@ func (s *Store) Ready() error {
 	}
 	return nil
 }
+
+// Backup writes the store, as it is at some moment of the call, to w while it is in use: [embedded.Engine.Backup].
+func (s *Store) Backup(ctx context.Context, w io.Writer) error { return s.engine.Backup(ctx, w) }
 
 // Close closes the broker, the index and the engine. What was acknowledged is durable. No other use may follow but Close again.
 func (s *Store) Close() error {
