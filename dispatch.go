@@ -143,6 +143,9 @@ func (s *Socket) dispatch(ctx context.Context, event string, args Args) (reply [
 
 // answer sends what a handler returned to the client that asked for an ack.
 func (s *Socket) answer(p *packet.Packet, reply []any, err error, flush bool) {
+	if errors.Is(err, ErrUnanswered) {
+		return
+	}
 	var raw, attachments [][]byte
 	if err == nil {
 		if raw, attachments, err = marshalArgs(reply); err != nil {

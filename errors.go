@@ -15,6 +15,9 @@ var ErrTooMany = errors.New("holdpost: too many for one socket")
 // characters, or is reserved.
 var ErrInvalidName = errors.New("holdpost: invalid name")
 
+// ErrUnanswered is returned by a handler, or by a [Wrapper], that leaves an ack unanswered, for the client to wait for in vain.
+var ErrUnanswered = errors.New("holdpost: left unanswered")
+
 // Error is an error that reaches the peer: a handler that returns one has its ack answered with
 // {"error": {"code": Code, "message": Message}}. Codes are stable strings that programs compare; messages are for people.
 type Error struct {

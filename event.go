@@ -7,7 +7,7 @@ import (
 
 // Handler handles one event of a socket. It runs on a goroutine of its own socket, one event after the other, with the
 // context of the socket. What it returns answers the client's ack, if the client asked for one: reply as the arguments,
-// or err (see the package comment). Without an ack an error is logged.
+// or err (see the package comment). [ErrUnanswered] leaves it unanswered. Without an ack an error is logged.
 type Handler func(ctx context.Context, s *Socket, args Args) (reply []any, err error)
 
 // Emitter takes events: a [Socket], a [Namespace], a [Broadcast].

@@ -179,6 +179,33 @@ func TestHandlerErrors(t *testing.T) {
 	})
 }
 
+// A handler may leave an ack unanswered, and a wrapper may so for the events that nobody handles.
+func TestUnanswered(t *testing.T) {
+	run(t, holdpost.Config{}, func(t *testing.T, w *world, transport string) {
+		w.main.Wrap(func(ctx context.Context, s *holdpost.Socket, _ string, args holdpost.Args, next holdpost.Handler) ([]any, error) {
+			reply, err := next(ctx, s, args)
+			if e, ok := errors.AsType[*holdpost.Error](err); ok && e.Code == holdpost.CodeUnknownEvent {
+				return nil, holdpost.ErrUnanswered
+			}
+			return reply, err
+		})
+		w.main.On("silent", func(context.Context, *holdpost.Socket, holdpost.Args) ([]any, error) {
+			return []any{"unheard"}, fmt.Errorf("silent: %w", holdpost.ErrUnanswered)
+		})
+		w.main.On("echo", func(_ context.Context, _ *holdpost.Socket, args holdpost.Args) ([]any, error) { return []any{args}, nil })
+		c := w.connect(transport)
+		for i, event := range []string{"silent", "unknown"} {
+			c.Send(fmt.Sprintf(`42%d["%s"]`, i, event))
+			c.Send(fmt.Sprintf(`42["%s"]`, event))
+		}
+		c.Send(`422["echo",1]`)
+		c.Want("only what is answered", "432[1]")
+		if log := w.log.String(); strings.Contains(log, "event=") {
+			t.Errorf("log %s", log)
+		}
+	})
+}
+
 func TestRegisterTwice(t *testing.T) {
 	ns := holdpost.NewServer(nil).Of("/")
 	ns.On("a", reply)
