@@ -192,7 +192,9 @@ func TestUnanswered(t *testing.T) {
 		w.main.On("silent", func(context.Context, *holdpost.Socket, holdpost.Args) ([]any, error) {
 			return []any{"unheard"}, fmt.Errorf("silent: %w", holdpost.ErrUnanswered)
 		})
-		w.main.On("echo", func(_ context.Context, _ *holdpost.Socket, args holdpost.Args) ([]any, error) { return []any{args}, nil })
+		w.main.On("echo", func(_ context.Context, _ *holdpost.Socket, args holdpost.Args) ([]any, error) {
+			return []any{args}, nil
+		})
 		c := w.connect(transport)
 		for i, event := range []string{"silent", "unknown"} {
 			c.Send(fmt.Sprintf(`42%d["%s"]`, i, event))
