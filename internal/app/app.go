@@ -76,7 +76,6 @@ connect to it unmodified; an event that one of them misses is held until it is b
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
@@ -86,7 +85,7 @@ connect to it unmodified; an event that one of them misses is held until it is b
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newServe(), newPublish(), newTail(), newEmit(), newListen(), newTopic(), newQueue(), newSocket(), newRoom(), newIdentity(), newBench(), newDoctor(), newStore(), newToken(), newConfig(), newVersion())
+	root.AddCommand(newServe(), newPublish(), newTail(), newEmit(), newListen(), newTopic(), newQueue(), newSocket(), newRoom(), newIdentity(), newBench(), newDoctor(), newStore(), newToken(), newConfig(), newVersion(), newMan())
 	return root
 }
 

@@ -69,7 +69,8 @@ Limits of the server may be in the way: of connections by address or identity, a
   holdpost bench room --clients 1000 --rate 50
   holdpost bench connect --clients 10000 --ramp 1000
   holdpost bench ack --event ping --url https://example.com     # any Socket.IO server`,
-		Args: positional(false, "SCENARIO"),
+		Args:      positional(false, "SCENARIO"),
+		ValidArgs: slices.Sorted(maps.Keys(scenarios)),
 	}
 	f := cmd.Flags()
 	server := serverFlag(f)

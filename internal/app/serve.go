@@ -136,7 +136,7 @@ func announce(w io.Writer, c *config.Config, s *server) {
 		dir = c.DataDir
 	}
 	scheme := "http://"
-	if c.TLS.CertFile != "" {
+	if c.TLS.CertFile != "" || len(c.TLS.ACME.Domains) > 0 {
 		scheme = "https://"
 	}
 	address := scheme + reachable(s.public.Addr())

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/oklog/run"
+	"golang.org/x/crypto/acme/autocert"
 
 	"github.com/holdpost/holdpost"
 	"github.com/holdpost/holdpost/delivery"
@@ -59,7 +60,9 @@ type server struct {
 	gate      *gate.Gate
 	hooks     *hooks.Hooks
 	admission *gate.Admission
-	tls       *certificate // nil without
+	tls       *certificate      // nil without
+	acme      *autocert.Manager // nil without
+	tracing   *tracing          // nil without
 	post      *delivery.Delivery
 	probe     *probe
 	metrics   *metrics.Metrics
@@ -96,6 +99,15 @@ func (s *server) start(ctx context.Context) (err error) {
 	rules, err := authConfig(c)
 	if err != nil {
 		return err
+	}
+	if s.tracing, err = startTracing(ctx, func(err error) { s.log.Warn("spans not sent", "err", err) }); err != nil {
+		return &exitError{code: exitConfig, err: fmt.Errorf("tracing: %w", err)}
+	}
+	if s.tracing != nil {
+		s.closers = append(s.closers, closer{"tracing", s.tracing.close})
+	}
+	if len(c.TLS.ACME.Domains) > 0 {
+		s.acme = newACME(c)
 	}
 	if c.TLS.CertFile != "" {
 		if s.tls, err = openCertificate(c.TLS.CertFile, c.TLS.KeyFile); err != nil {
@@ -151,9 +163,12 @@ func (s *server) startSockets(journal *delivery.Journal, endpoints []hooks.Hook)
 	})
 	allowed, _ := config.Networks(c.Outbound.Allow) // which were checked
 	client := outbound.Client(allowed, hooks.Timeout)
+	if s.tracing != nil {
+		client.Transport = s.tracing.outgoing(client.Transport)
+	}
 	s.closers = append(s.closers, closer{"hooks", func() error { client.CloseIdleConnections(); return nil }})
 	s.hooks = hooks.New(hooks.Config{
-		Hooks: endpoints, Broker: s.store.Broker, HTTP: client, Identity: s.gate.Identity, Online: s.gate.Online, Logger: s.log,
+		Hooks: endpoints, Broker: s.store.Broker, HTTP: client, Identity: s.gate.Identity, Online: s.gate.Online, Logger: s.log, Done: s.metrics.Hook,
 	})
 	s.admission = gate.NewAdmission(c.Limits.HandshakesPerSecond, c.Limits.HandshakesBurst, s.refused)
 	origins := c.Origins
@@ -176,6 +191,9 @@ func (s *server) startSockets(journal *delivery.Journal, endpoints []hooks.Hook)
 		MaxRooms:       c.Limits.Rooms,
 	})
 	main := s.sockets.Of("/")
+	if s.tracing != nil {
+		s.tracing.operations(main)
+	}
 	s.metrics.Watch(main)
 	s.gate.Guard(main)
 	s.post = delivery.New(delivery.Config{
@@ -337,8 +355,11 @@ func (s *server) publicActor(handler http.Handler) (execute func() error, interr
 	files := &fileGuard{most: forConnections(), sessions: s.sockets.Connections, refused: func() { s.refused("files") }}
 	h.ConnState = files.watch
 	listener := s.public
-	if s.tls != nil {
+	switch {
+	case s.tls != nil:
 		listener = tls.NewListener(listener, s.tls.config())
+	case s.acme != nil:
+		listener = tls.NewListener(listener, acmeConfig(s.acme))
 	}
 	return func() error { return serve(h, listener) }, func(error) {
 		ctx, cancel := context.WithTimeout(context.Background(), s.config.Drain.Patience)
@@ -370,7 +391,11 @@ func (s *server) webTransportActor(handler http.Handler) (execute func() error, 
 
 func (s *server) internalActor() (execute func() error, interrupt func(error)) {
 	host, _, _ := net.SplitHostPort(s.internal.Addr().String())
-	h := newHTTP(api.Handler(s.apiConfig(host)), s.log)
+	handler := s.counted(api.Handler(s.apiConfig(host)))
+	if s.tracing != nil {
+		handler = s.tracing.requests(handler)
+	}
+	h := newHTTP(handler, s.log)
 	files := &fileGuard{most: forOperators(), sessions: func() int { return 0 }, refused: func() { s.refused("files") }}
 	h.ConnState = files.watch
 	return func() error { return serve(h, s.internal) }, func(error) {
@@ -411,6 +436,16 @@ func (s *server) hooksActor() (execute func() error, interrupt func(error)) {
 		}
 		return nil
 	}, func(error) { cancel() }
+}
+
+// counted counts the requests of the API.
+func (s *server) counted(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		status := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		h.ServeHTTP(status, r)
+		s.metrics.Request(r.Pattern, status.status, time.Since(start))
+	})
 }
 
 func (s *server) apiConfig(host string) api.Config {

@@ -7,8 +7,14 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
+
+	"golang.org/x/crypto/acme"
+	"golang.org/x/crypto/acme/autocert"
+
+	"github.com/holdpost/holdpost/internal/config"
 )
 
 // certificateLook is how often it is looked whether the files of a certificate have changed.
@@ -86,6 +92,24 @@ func (c *certificate) derive(purpose string) *[32]byte {
 		return nil
 	}
 	return (*[32]byte)(key)
+}
+
+// newACME returns what gets certificates for the configured names, and renews them, when the first client asks for one. It keeps them
+// in the data directory.
+func newACME(c *config.Config) *autocert.Manager {
+	m := &autocert.Manager{
+		Prompt: autocert.AcceptTOS, Email: c.TLS.ACME.Email, Cache: autocert.DirCache(filepath.Join(c.DataDir, "acme")),
+		HostPolicy: autocert.HostWhitelist(c.TLS.ACME.Domains...),
+	}
+	if c.TLS.ACME.Directory != "" {
+		m.Client = &acme.Client{DirectoryURL: c.TLS.ACME.Directory}
+	}
+	return m
+}
+
+// acmeConfig answers the challenge on the listener itself (RFC 8737).
+func acmeConfig(m *autocert.Manager) *tls.Config {
+	return &tls.Config{GetCertificate: m.GetCertificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1", acme.ALPNProto}}
 }
 
 // config is for HTTP/1.1, which WebSockets need.

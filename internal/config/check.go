@@ -57,6 +57,14 @@ func (l *loader) check(c *Config) error {
 	if c.WebTransport && c.TLS.CertFile == "" {
 		wrong("webtransport", "give tls.cert_file and tls.key_file", "it has no form without TLS")
 	}
+	if len(c.TLS.ACME.Domains) > 0 && c.TLS.CertFile != "" {
+		wrong("tls.acme.domains", "give one of them", "there is a certificate in tls.cert_file already")
+	}
+	for _, d := range c.TLS.ACME.Domains {
+		if strings.ContainsAny(d, "*/: ") || !strings.Contains(d, ".") {
+			wrong("tls.acme.domains", "write it as in events.example.com; there is none for *", "%q is not the name of a server", d)
+		}
+	}
 	for key, networks := range map[string][]string{"proxies": c.Proxies, "outbound.allow": c.Outbound.Allow} {
 		if _, err := Networks(networks); err != nil {
 			wrong(key, "write a network as in 10.0.0.0/8", "%w", err)

@@ -17,6 +17,11 @@ type Config struct {
 	TLS struct {
 		CertFile string `koanf:"cert_file" doc:"Certificate chain in PEM for the public listener. Read again when it changes, within a minute, and on SIGHUP."`
 		KeyFile  string `koanf:"key_file" doc:"Its private key in PEM."`
+		ACME     struct {
+			Domains   []string `koanf:"domains" doc:"Names of the server for which it gets certificates itself, instead of cert_file, and renews them. The public listener must be reachable at port 443 of each."`
+			Email     string   `koanf:"email" doc:"Where the authority writes to when something is wrong with them. May be empty."`
+			Directory string   `koanf:"directory" doc:"URL of the authority's directory. Empty: Let's Encrypt, to whose terms you agree so."`
+		} `koanf:"acme"`
 	} `koanf:"tls"`
 
 	WebTransport bool `koanf:"webtransport" doc:"Serve WebTransport (HTTP/3) too, on the UDP port of the same number as listen's. It needs tls."`

@@ -88,6 +88,8 @@ func TestMistakes(t *testing.T) {
 		{"no origin", "origins: [example.com]", nil, ": origins", "example.com", "https://"},
 		{"every origin", `origins: ["*"]`, nil, ": origins", "every web page", ""},
 		{"half a certificate", "tls: {cert_file: a}", nil, ": tls.cert_file", "needs its key", ""},
+		{"two certificates", "tls: {cert_file: a, key_file: b, acme: {domains: [a.example]}}", nil, ": tls.acme.domains", "already", ""},
+		{"a certificate for everything", "tls: {acme: {domains: ['*.example.com']}}", nil, ": tls.acme.domains", "not the name", "events.example.com"},
 		{"no network", "proxies: [10.0.0.0/99]", nil, ": proxies", "not a network", ""},
 		{"a hook without a secret", "hooks: [{url: https://a.example, events: [mail]}]", nil, "hooks[0]", "no secret", "secret_file"},
 		{"a hook to a file", "hooks: [{url: file:///etc/passwd, events: [mail], secret_env: X}]", nil, "hooks[0].url", "not the URL", ""},

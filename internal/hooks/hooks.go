@@ -60,7 +60,7 @@ type Hook struct {
 	Secret []byte
 }
 
-// Config says what to tell whom. All fields are required.
+// Config says what to tell whom. All fields but Done are required.
 type Config struct {
 	Hooks    []Hook
 	Broker   *queue.Broker
@@ -68,6 +68,8 @@ type Config struct {
 	Identity func(*holdpost.Socket) string
 	Online   func(identity string) bool
 	Logger   *slog.Logger
+	// Done is called after each request with its type. nil: nobody is.
+	Done func(kind string, failed bool, took time.Duration)
 }
 
 // Hooks tell endpoints. Make them with [New].
@@ -84,7 +86,7 @@ func New(c Config) *Hooks {
 		h.from = queue.Start(end.String())
 	}
 	for _, hook := range c.Hooks {
-		h.endpoints = append(h.endpoints, &endpoint{Hook: hook, http: c.HTTP})
+		h.endpoints = append(h.endpoints, &endpoint{Hook: hook, http: c.HTTP, done: c.Done})
 	}
 	return h
 }
@@ -121,6 +123,7 @@ func newNote(kind, identity string, s *holdpost.Socket) note {
 type endpoint struct {
 	Hook
 	http *http.Client
+	done func(kind string, failed bool, took time.Duration) // may be nil
 
 	mu       sync.Mutex // guards the fields below
 	failures int        // in a row
@@ -152,7 +155,11 @@ func (e *endpoint) ask(ctx context.Context, n note, answer any) error {
 }
 
 // post tells the endpoint, and decodes its answer if it gives one.
-func (e *endpoint) post(ctx context.Context, n note, answer any) error {
+func (e *endpoint) post(ctx context.Context, n note, answer any) (err error) {
+	if e.done != nil {
+		start := time.Now()
+		defer func() { e.done(n.Type, err != nil, time.Since(start)) }()
+	}
 	body, err := json.Marshal(n)
 	if err != nil {
 		return err

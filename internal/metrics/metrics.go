@@ -39,6 +39,8 @@ type Metrics struct {
 	disconnects *prometheus.CounterVec
 	operations  *prometheus.CounterVec
 	seconds     *prometheus.HistogramVec
+	requests    *prometheus.HistogramVec
+	hooks       *prometheus.HistogramVec
 }
 
 // Operations are what clients can call, and the values of the label operation besides "other".
@@ -67,13 +69,21 @@ var (
 	refused          = definition{"holdpost_refused_total", "counter", "by", "Connections that were not let in: by admission (too many at once), memory and files (there is too little left), request (malformed, or of a foreign origin), gate (no valid token, too many)."}
 	shed             = definition{"holdpost_shed_total", "counter", "", "Connections that were closed to get memory back: those for which most was waiting."}
 	operationsTotal  = definition{"holdpost_operations_total", "counter", "operation code", "Operations that clients called; code is ok or a code of errors.md; of events that hooks answer also other."}
+	requestSeconds   = definition{"holdpost_request_seconds", "histogram", "route status", "How long requests of the API took; status is its first digit, as in 2xx."}
+	hookSeconds      = definition{"holdpost_hook_seconds", "histogram", "type outcome", "How long hooks took to be asked or told, by the type of what happened; outcome is ok or failed."}
 	operationSeconds = definition{"holdpost_operation_seconds", "histogram", "operation", "How long operations took, until they were answered."}
 
-	definitions = []definition{connections, sockets, queued, healthy, connects, disconnects, refused, shed, operationsTotal, operationSeconds}
+	definitions = []definition{connections, sockets, queued, healthy, connects, disconnects, refused, shed, operationsTotal, operationSeconds, requestSeconds, hookSeconds}
 )
 
 func (d definition) counter() *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: d.name, Help: d.help}, strings.Fields(d.labels))
+}
+
+func (d definition) histogram() *prometheus.HistogramVec {
+	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: d.name, Help: d.help, Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14), // to 4 s
+	}, strings.Fields(d.labels))
 }
 
 func (d definition) gauge(f func() float64) prometheus.Collector {
@@ -84,14 +94,12 @@ func (d definition) gauge(f func() float64) prometheus.Collector {
 func New(s Sources) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(), Refused: refused.counter(), connects: connects.counter(), disconnects: disconnects.counter(), operations: operationsTotal.counter(),
-		Shed: prometheus.NewCounter(prometheus.CounterOpts{Name: shed.name, Help: shed.help}),
-		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: operationSeconds.name, Help: operationSeconds.help, Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14), // to 4 s
-		}, []string{operationSeconds.labels}),
+		Shed:    prometheus.NewCounter(prometheus.CounterOpts{Name: shed.name, Help: shed.help}),
+		seconds: operationSeconds.histogram(), requests: requestSeconds.histogram(), hooks: hookSeconds.histogram(),
 	}
 	whole := func(f func() int) func() float64 { return func() float64 { return float64(f()) } }
 	m.registry.MustRegister(
-		m.Refused, m.Shed, m.connects, m.disconnects, m.operations, m.seconds,
+		m.Refused, m.Shed, m.connects, m.disconnects, m.operations, m.seconds, m.requests, m.hooks,
 		connections.gauge(whole(s.Connections)), sockets.gauge(whole(s.Sockets)), queued.gauge(whole(s.Queued)),
 		healthy.gauge(func() float64 {
 			if s.Healthy() {
@@ -140,6 +148,23 @@ func (m *Metrics) Watch(ns *holdpost.Namespace) {
 		m.seconds.WithLabelValues(operation).Observe(time.Since(start).Seconds())
 		return reply, err
 	})
+}
+
+// Request counts a request of the API. route is the pattern that it matched, "" if it matched none.
+func (m *Metrics) Request(route string, status int, took time.Duration) {
+	if route == "" || route == "/" {
+		route = "other"
+	}
+	m.requests.WithLabelValues(route, fmt.Sprintf("%dxx", status/100)).Observe(took.Seconds())
+}
+
+// Hook counts what a hook was asked or told.
+func (m *Metrics) Hook(kind string, failed bool, took time.Duration) {
+	outcome := "ok"
+	if failed {
+		outcome = "failed"
+	}
+	m.hooks.WithLabelValues(kind, outcome).Observe(took.Seconds())
 }
 
 func codeOf(err error) string {

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -70,6 +71,40 @@ func TestWhatIsCounted(t *testing.T) {
 	})
 }
 
+// Dashboard and alerts use what there is.
+func TestDashboardAndAlertsUseWhatThereIs(t *testing.T) {
+	known := map[string]bool{"process_open_fds": true, "process_max_fds": true, "process_resident_memory_bytes": true, "process_cpu_seconds_total": true, "go_goroutines": true}
+	for _, d := range definitions {
+		known[d.name] = d.kind != "histogram"
+		for _, suffix := range []string{"_bucket", "_count", "_sum"} {
+			known[d.name+suffix] = d.kind == "histogram"
+		}
+	}
+	for _, file := range []string{"../../deploy/grafana.json", "../../docs/operations.md"} {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(file, ".json") {
+			var board struct {
+				Panels []struct{ Targets []struct{ Expr string } }
+			}
+			if err := json.Unmarshal(b, &board); err != nil || len(board.Panels) == 0 || len(board.Panels[0].Targets) == 0 {
+				t.Errorf("%s is no dashboard: %v", file, err)
+			}
+		}
+		found := regexp.MustCompile(`\b(holdpost|process|go)_[a-z_]+`).FindAllString(string(b), -1)
+		for _, name := range found {
+			if !known[name] {
+				t.Errorf("%s uses %s, which there is not", file, name)
+			}
+		}
+		if len(found) < 5 {
+			t.Errorf("%s uses no more than %q", file, found)
+		}
+	}
+}
+
 // The page lists what there is, and all of it.
 func TestReferencePage(t *testing.T) {
 	b, err := os.ReadFile("../../docs/metrics.md")
@@ -81,6 +116,8 @@ func TestReferencePage(t *testing.T) {
 	m.disconnects.WithLabelValues("x")
 	m.operations.WithLabelValues("x", "x")
 	m.seconds.WithLabelValues("x")
+	m.Request("GET /v1/topics/{topic}", 200, 0)
+	m.Hook("mail", true, 0)
 	there := make(map[string]string)
 	for _, l := range regexp.MustCompile(`(?m)^# TYPE (holdpost_\w+) (\w+)$`).FindAllStringSubmatch(read(m), -1) {
 		there[l[1]] = l[2]
