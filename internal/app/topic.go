@@ -25,7 +25,11 @@ func showTopic(w io.Writer, answer any) {
 	row(w, "first", t.First)
 	row(w, "last", t.Last)
 	for _, key := range []string{"maxAge", "maxEvents", "maxBytes", "ttl", "refuse", "compact", "maxEventBytes", "dedupeWindow"} {
-		if v, ok := t.Config[key]; ok {
+		switch v := t.Config[key].(type) {
+		case nil:
+		case float64: // as JSON has numbers
+			row(w, key, int64(v))
+		default:
 			row(w, key, v)
 		}
 	}
