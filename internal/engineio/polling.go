@@ -18,6 +18,7 @@ var (
 	errContentType = errors.New("request body is not text")
 	errEncoding    = errors.New("request body is encoded")
 	errTooLarge    = errors.New("request body too large")
+	errEnded       = errors.New("session ended while the body came")
 )
 
 // A poll is a GET that waits for something to answer.
@@ -343,6 +344,11 @@ func (s *Session) readBody(w http.ResponseWriter, r *http.Request, buf *[]byte) 
 // deliver hands the packets of a body to the handler, as far as they are good.
 func (s *Session) deliver(body []byte, binary bool) (err error) {
 	s.recv.Lock()
+	if s.state() == stateEnded {
+		s.recv.Unlock()
+		s.finish()
+		return errEnded
+	}
 	s.heard.Store(true)
 	packets := wire.NewPayload(body, s.server.config.MaxPacketsPerPayload)
 	if s.v3 {

@@ -165,7 +165,7 @@ func TestOverlappingPosts(t *testing.T) {
 		h.wantAnswer("the second POST", h.background("POST", query, "4b"), 400, body3)
 		h.wantEnd("two POSTs", r, ReasonTransportError)
 		io.WriteString(conn, "4a")
-		<-first
+		h.wantAnswer("the first POST", first, 400, "")
 		if got := r.messages(); len(got) > 0 {
 			t.Errorf("got %q after the end", got)
 		}
