@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -86,6 +87,9 @@ func (b *Broker) openIndex(ctx context.Context, s jetstream.StreamState) error {
 		cut, err := b.cut(ctx, first)
 		if err != nil {
 			return err
+		}
+		if slices.ContainsFunc(b.engine.Losses(), func(l Loss) bool { return l.From <= 1 && l.To == first-1 }) {
+			cut = 0 // not retention took what is gone, and readers are told of the loss
 		}
 		if err := b.index.Begin(first, cut); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -124,7 +125,7 @@ func (l life) live() error {
 		publishers.Wait()
 		err = n.drain(queues)
 	} else {
-		io.Copy(io.Discard, os.Stdin)
+		err = n.obey(os.Stdin)
 	}
 	close(n.stop)
 	publishers.Wait()
@@ -137,6 +138,17 @@ func (l life) live() error {
 	}
 	n.Record(history.Event{Kind: history.Stop})
 	return n.Err()
+}
+
+// obey does what the parent says, a line each, until it says no more.
+func (n *node) obey(orders io.Reader) error {
+	in := bufio.NewScanner(orders)
+	for in.Scan() {
+		if err := failCalls(in.Text()); err != nil {
+			return err
+		}
+	}
+	return in.Err()
 }
 
 // ready waits until the broker has read in what the log holds.

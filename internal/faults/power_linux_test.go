@@ -170,7 +170,7 @@ func TestDiskFull(t *testing.T) {
 	for range rounds(1, 5) {
 		refused, since, full := 0, 0, false
 		start := 300 + r.random.IntN(500)
-		err := r.process(func(n int, e history.Event, _, stop func()) {
+		err := r.process(func(n int, e history.Event, v victim) {
 			switch {
 			case n == start:
 				var s unix.Statfs_t
@@ -194,7 +194,7 @@ func TestDiskFull(t *testing.T) {
 				}
 			case refused >= 200 && e.Kind == history.Stored:
 				if since++; since == 100 {
-					stop()
+					v.stop()
 				}
 			}
 		})

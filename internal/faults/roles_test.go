@@ -48,10 +48,10 @@ func message(seed uint64, p, n int) queue.Message {
 	r := rand.New(rand.NewPCG(seed, uint64(p)<<32|uint64(n)))
 	m := queue.Message{Topic: topics[p%len(topics)], Event: "e", ID: fmt.Sprintf("%d/%d", p, n)}
 	m.Args = fmt.Appendf(nil, `[%d,%q]`, n, strings.Repeat("x", r.IntN(400)))
-	switch r.IntN(100) {
-	case 0:
+	switch c := r.IntN(100); {
+	case c == 0 || n == 3: // some in every run
 		m.Args = []byte("{}") // no array
-	case 1:
+	case c == 1:
 		m.Attachments = [][]byte{make([]byte, r.IntN(20_000))}
 	}
 	return m

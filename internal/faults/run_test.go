@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -64,9 +65,22 @@ func newRun(t *testing.T, dir string) *run {
 // patience bounds the life of a child.
 const patience = 3 * time.Minute
 
-// process runs a child until it ends, and calls each with every event that it records. each gets the function that kills the
-// child, and the one that lets it stop.
-func (r *run) process(each func(n int, e history.Event, kill, stop func())) error {
+// victim is a running child.
+type victim struct {
+	process *os.Process
+	orders  io.WriteCloser
+}
+
+func (v victim) kill() { v.process.Kill() }
+
+// stop lets it end in an orderly way.
+func (v victim) stop() { v.orders.Close() }
+
+// fail has system calls of it fail from now on.
+func (v victim) fail(which string) { fmt.Fprintln(v.orders, which) }
+
+// process runs a child until it ends, and calls each with every event that it records.
+func (r *run) process(each func(n int, e history.Event, v victim)) error {
 	r.Helper()
 	r.Number++
 	r.Eager = r.random.IntN(2) == 0
@@ -94,7 +108,7 @@ func (r *run) process(each func(n int, e history.Event, kill, stop func())) erro
 	err = history.Decode(out, func(e history.Event) {
 		n++
 		r.note(e)
-		each(n, e, func() { cmd.Process.Kill() }, func() { in.Close() })
+		each(n, e, victim{cmd.Process, in})
 	})
 	if err != nil {
 		r.Error(err)
@@ -128,15 +142,20 @@ const powerCut = "power cut"
 // killAt runs a child that is killed, or loses its disk as fault does it, after so many events.
 func (r *run) killAt(events int, what string, fault func()) {
 	r.Helper()
-	err := r.process(func(n int, _ history.Event, kill, _ func()) {
+	err := r.process(func(n int, _ history.Event, v victim) {
 		if n == events {
 			fault()
-			kill()
+			v.kill()
 		}
 	})
 	if err == nil || len(r.events) < events {
 		r.Fatalf("the child ended by itself: %v", err)
 	}
+	r.crashed(what)
+}
+
+// crashed notes how a child ended.
+func (r *run) crashed(what string) {
 	lost := what == powerCut && r.Level == embedded.LevelMemory
 	r.events = append(r.events, history.Event{Kind: history.Crash, Content: what, Unflushed: lost})
 }
@@ -144,9 +163,9 @@ func (r *run) killAt(events int, what string, fault func()) {
 // stopAt runs a child that stops in an orderly way.
 func (r *run) stopAt(events int) {
 	r.Helper()
-	if err := r.process(func(n int, _ history.Event, _, stop func()) {
+	if err := r.process(func(n int, _ history.Event, v victim) {
 		if n == events {
-			stop()
+			v.stop()
 		}
 	}); err != nil {
 		r.Fatal(err)
@@ -157,7 +176,7 @@ func (r *run) stopAt(events int) {
 func (r *run) drain() {
 	r.Helper()
 	r.Drain = true
-	if err := r.process(func(int, history.Event, func(), func()) {}); err != nil {
+	if err := r.process(func(int, history.Event, victim) {}); err != nil {
 		r.save()
 		r.Fatal(err)
 	}

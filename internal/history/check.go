@@ -83,7 +83,7 @@ func (r *report) violate(rule Rule, format string, args ...any) {
 // where, then for what became of it in the queues.
 func Check(events []Event) Report {
 	r := &report{Report: Report{Counts: map[Kind]int{}}, perRule: map[Rule]int{}}
-	l := &log{report: r, topics: map[string]*topic{}, ids: map[[2]string]*entry{}, places: map[place]*entry{}}
+	l := &log{report: r, ends: map[uint64]uint64{}, topics: map[string]*topic{}, ids: map[[2]string]*entry{}, places: map[place]*entry{}}
 	for _, e := range events {
 		r.Counts[e.Kind]++
 		l.observe(e)

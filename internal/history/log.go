@@ -49,6 +49,7 @@ type log struct {
 	*report
 	epochs  []uint64
 	losses  []queue.Loss
+	ends    map[uint64]uint64 // the highest sequence that was seen, by epoch
 	trimmed place
 
 	topics map[string]*topic
@@ -58,20 +59,28 @@ type log struct {
 
 func (l *log) place(o queue.Offset) place {
 	p := place{slices.Index(l.epochs, o.Epoch), o.Seq}
-	for p.life > 0 && p.seq < l.lostFrom(l.epochs[p.life-1]) {
+	for p.life > 0 && l.valid(l.epochs[p.life-1], p.seq) {
 		p.life--
 	}
 	return p
 }
 
-// lostFrom returns the sequence from which an epoch's offsets are void in the next one.
-func (l *log) lostFrom(epoch uint64) uint64 {
+// valid says whether an offset of an epoch goes on to mean the same event in the next one: what is below a loss does, and what is above
+// it when the log went on there.
+func (l *log) valid(epoch, seq uint64) bool {
 	for _, loss := range l.losses {
 		if loss.Epoch == epoch {
-			return loss.From
+			return seq < loss.From || seq > loss.To && loss.To < l.ends[epoch]
 		}
 	}
-	return 0
+	return false
+}
+
+// accept takes note of a loss, once: each process tells all of them.
+func (l *log) accept(loss queue.Loss) {
+	if !slices.Contains(l.losses, loss) {
+		l.losses = append(l.losses, loss)
+	}
 }
 
 func (l *log) topic(name string) *topic {
@@ -95,13 +104,16 @@ func (l *log) entry(e Event) *entry {
 
 // observe takes in one event; the queues' part of it comes later, when all places are known.
 func (l *log) observe(e Event) {
+	if e.Kind == Stored || e.Kind == Deliver {
+		l.ends[e.Offset.Epoch] = max(l.ends[e.Offset.Epoch], e.Offset.Seq)
+	}
 	switch e.Kind {
 	case Start:
 		if !slices.Contains(l.epochs, e.Offset.Epoch) {
 			l.epochs = append(l.epochs, e.Offset.Epoch)
 		}
 	case Accept:
-		l.losses = append(l.losses, *e.Loss)
+		l.accept(*e.Loss)
 	case Trim:
 		l.trimmed = l.place(e.Offset)
 	case Publish:

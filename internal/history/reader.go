@@ -382,6 +382,7 @@ func (rs *readers) conclude() {
 			told := slices.ContainsFunc(q.gaps, func(g span) bool { return g.from <= rank && rank < g.end })
 			switch {
 			case rank < q.begin || told || m.dead:
+			case (m.rejected || q.limit > 0 && m.attempt >= q.limit) && len(rs.losses) > 0: // its dead letter may be what was lost
 			case !m.delivered:
 				rs.violate(Lost, "queue %s: %s was never delivered, and nobody was told", q.name, x)
 			case !m.settled:

@@ -112,22 +112,17 @@ func metaSum(name string, meta []byte) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// mendMeta writes a stream's description anew: as it is, if it can be read, and else the least that the server needs, which package
-// queue completes.
+// mendMeta writes a stream's description anew: the least that the server needs, which package queue completes. What can still be read
+// of the damaged one is not worth it: one wrong letter, and the server has no such stream.
 func mendMeta(name, dir string) error {
-	file := filepath.Join(dir, server.JetStreamMetaFile)
-	meta, err := os.ReadFile(file)
-	var was server.FileStreamInfo
-	if err != nil || json.Unmarshal(meta, &was) != nil || was.Name != name || was.Storage != server.FileStorage {
-		least := server.FileStreamInfo{Created: time.Now().UTC(), StreamConfig: server.StreamConfig{
-			Name: name, Subjects: []string{name}, Storage: server.FileStorage, Retention: server.LimitsPolicy, Discard: server.DiscardOld,
-			MaxConsumers: -1, MaxMsgs: -1, MaxBytes: -1, MaxMsgsPer: -1, MaxMsgSize: -1, Replicas: 1,
-		}}
-		if meta, err = json.Marshal(least); err != nil {
-			return err
-		}
+	meta, err := json.Marshal(server.FileStreamInfo{Created: time.Now().UTC(), StreamConfig: server.StreamConfig{
+		Name: name, Subjects: []string{name}, Storage: server.FileStorage, Retention: server.LimitsPolicy, Discard: server.DiscardOld,
+		MaxConsumers: -1, MaxMsgs: -1, MaxBytes: -1, MaxMsgsPer: -1, MaxMsgSize: -1, Replicas: 1,
+	}})
+	if err != nil {
+		return err
 	}
-	if err := writeFile(file, meta); err != nil {
+	if err := writeFile(filepath.Join(dir, server.JetStreamMetaFile), meta); err != nil {
 		return err
 	}
 	return writeFile(filepath.Join(dir, server.JetStreamMetaFileSum), []byte(metaSum(name, meta)))

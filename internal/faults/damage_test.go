@@ -1,0 +1,111 @@
+package faults
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/holdpost/holdpost/internal/history"
+)
+
+// TestDamage damages a store that was stopped in good order. What costs nothing is mended without a word to readers; a store that
+// lost something is refused, and once the loss is accepted everybody who misses something is told.
+func TestDamage(t *testing.T) {
+	flip := func(part float64) func(b []byte) []byte {
+		return func(b []byte) []byte {
+			b[int(part*float64(len(b)-1))] ^= 4
+			return b
+		}
+	}
+	const (
+		mended  = iota
+		refused // and then accepted
+		lost    // refused, and what was acknowledged comes again once that is accepted
+	)
+	for _, c := range []struct {
+		name, stream, file string
+		damage             func(b []byte) []byte // nil: the file is gone
+		outcome            int
+	}{
+		{"a bit at the head of the log", "EVT_0", "msgs/1.blk", flip(0.001), refused},
+		{"a bit in the middle of the log", "EVT_0", "msgs/1.blk", flip(0.5), refused},
+		{"a bit at the end of the log", "EVT_0", "msgs/1.blk", flip(1), refused},
+		{"half of the log", "EVT_0", "msgs/1.blk", func(b []byte) []byte { return b[:len(b)/2] }, refused},
+		{"37 bytes of the log", "EVT_0", "msgs/1.blk", func(b []byte) []byte { return b[:len(b)-37] }, refused},
+		{"a page of zeros", "EVT_0", "msgs/1.blk", func(b []byte) []byte { clear(b[len(b)/3:][:4096]); return b }, refused},
+		{"the file of the log", "EVT_0", "msgs/1.blk", nil, refused},
+		{"half a record too many", "EVT_0", "msgs/1.blk", func(b []byte) []byte { return append(b, b[:37]...) }, mended},
+		{"a bit of meta.inf", "EVT_0", "meta.inf", flip(0.5), mended},
+		{"no meta.inf", "EVT_0", "meta.inf", nil, mended},
+		{"a bit of meta.sum", "EVT_0", "meta.sum", flip(0.5), mended},
+		{"a bit of index.db", "EVT_0", "msgs/index.db", flip(0.5), mended},
+		{"no index.db", "EVT_0", "msgs/index.db", nil, mended},
+		{"a bit of the cursors", "CUR", "msgs/1.blk", flip(0.99), lost},
+		{"a slot of the mark", "", "highwater", func(b []byte) []byte { clear(b[:4096]); return b }, mended},
+		{"the mark", "", "highwater", func(b []byte) []byte { clear(b); return b }, lost},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRun(t, t.TempDir())
+			r.stopAt(1500)
+			file := filepath.Join(r.Dir, c.file)
+			if c.stream != "" {
+				file = filepath.Join(r.Dir, "js", "jetstream", "$G", "streams", c.stream, filepath.FromSlash(c.file))
+			}
+			damage(t, file, c.damage)
+			if c.outcome != mended {
+				if !r.refused() {
+					t.Fatal("the store was opened")
+				}
+				r.AcceptLoss = true
+				r.stopAt(500)
+				r.AcceptLoss = false
+			}
+			r.drain()
+			if c.outcome != lost {
+				r.check()
+			}
+			if accepted := r.accepted(); accepted != (c.outcome != mended && c.stream != "CUR") {
+				t.Errorf("a loss was accepted: %v", accepted)
+			}
+		})
+	}
+}
+
+func damage(t *testing.T, file string, how func([]byte) []byte) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if how == nil {
+		err = os.Remove(file)
+	} else {
+		err = os.WriteFile(file, how(b), fs.FileMode(0o600))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// refused runs a child, and says whether it would not open the store.
+func (r *run) refused() bool {
+	opened := false
+	err := r.process(func(_ int, e history.Event, v victim) {
+		if e.Kind == history.Start {
+			opened = true
+			v.kill()
+		}
+	})
+	return err != nil && !opened
+}
+
+// accepted says whether a process went on without something that was lost.
+func (r *run) accepted() bool {
+	for _, e := range r.events {
+		if e.Kind == history.Accept {
+			return true
+		}
+	}
+	return false
+}
