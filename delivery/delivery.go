@@ -20,8 +20,8 @@ type Config struct {
 	Identity func(*holdpost.Socket) string
 	// Permit returns nil if a socket may do something, and else the error that its client is answered, an [holdpost.Error]. The
 	// actions are those that the operations ask for, with what their names are: join and send, a room; subscribe, a topic or a
-	// pattern, also for its history and who is subscribed; publish, a topic; work, a shared queue. One's own inbox needs none. It
-	// is asked at each operation, and for the subscriptions of a socket that is recovered; what goes on ends with
+	// pattern, also for its history and who is subscribed; publish, a topic; work, a shared queue; inbox, one's own identity, which
+	// is to be refused only to who may do nothing any more. It is asked at each operation, and for the subscriptions of a socket that is recovered; what goes on ends with
 	// [Delivery.Enforce]. nil permits all.
 	Permit func(ctx context.Context, s *holdpost.Socket, action, name string) error
 	// Window bounds the bytes that wait for one connection because of its subscriptions. Default 65,536.

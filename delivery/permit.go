@@ -14,6 +14,7 @@ const (
 	permitSubscribe = "subscribe"
 	permitPublish   = "publish"
 	permitWork      = "work"
+	permitInbox     = "inbox"
 )
 
 // mayRead tells whether a socket may get the events of a topic, as one of those who share a queue if one is named.
@@ -22,7 +23,7 @@ func (d *Delivery) mayRead(ctx context.Context, s *holdpost.Socket, topic, queue
 		return err
 	}
 	if d.ownInbox(s, topic) {
-		return nil
+		return d.config.Permit(ctx, s, permitInbox, d.config.Identity(s))
 	}
 	if err := d.config.Permit(ctx, s, permitSubscribe, topic); err != nil || queue == "" {
 		return err
@@ -30,7 +31,7 @@ func (d *Delivery) mayRead(ctx context.Context, s *holdpost.Socket, topic, queue
 	return d.config.Permit(ctx, s, permitWork, queue)
 }
 
-// ownInbox tells whether a topic is the socket's own inbox, which needs no permission.
+// ownInbox tells whether a topic is the socket's own inbox.
 func (d *Delivery) ownInbox(s *holdpost.Socket, topic string) bool {
 	identity := d.config.Identity(s)
 	return identity != "" && topic == inboxPrefix+identity

@@ -38,8 +38,8 @@ func TestPermit(t *testing.T) {
 		{";publish orders;send lobby;", "publish", []any{map[string]any{"topic": "orders", "room": "lobby"}, "created"}},
 		{";join lobby;", "presence", []any{"lobby"}},
 		{";subscribe orders;", "presence", []any{map[string]any{"topic": "orders"}}},
-		{"", "subscribe", []any{"inbox/ann"}},
-		{"", "history", []any{"inbox/ann"}},
+		{";inbox ann;", "subscribe", []any{"inbox/ann"}},
+		{";inbox ann;", "history", []any{"inbox/ann"}},
 		{"", "leave", []any{"lobby"}},
 		{"", "unsubscribe", []any{"never"}},
 	}

@@ -111,6 +111,10 @@ func TestVerdict(t *testing.T) {
 			{rich, Publish, "order*", "forbidden"},
 			{rich, Work, "workers", ""},
 			{rich, Work, "others", "forbidden"},
+			{plain, Inbox, "ann", ""},
+			{plain, Inbox, "bob", "forbidden"},
+			{plain, Inbox, "", "forbidden"},
+			{&Client{permissions: &Permissions{}}, Inbox, "", "forbidden"},
 			{rich, Manage, "", "forbidden"},
 			{rich, "delete", "orders", "forbidden"},
 		} {

@@ -18,6 +18,7 @@ const (
 	Subscribe Action = "subscribe" // a topic or a pattern: get its events, read its history, see who is subscribed
 	Publish   Action = "publish"   // a topic
 	Work      Action = "work"      // a shared queue: take events from it
+	Inbox     Action = "inbox"     // an identity: get what was published to it. Its own needs no permission
 	Manage    Action = "manage"    // no name: what the API does besides
 )
 
@@ -72,8 +73,11 @@ func (p *Permissions) lists(yield func(Action, []string) bool) {
 
 // allow tells whether the permissions of somebody with this identity, "" for nobody in particular, have an action.
 func (p *Permissions) allow(identity string, action Action, name string) bool {
-	if action == Manage {
+	switch action {
+	case Manage:
 		return p.Manage
+	case Inbox:
+		return identity != "" && name == identity
 	}
 	for a, patterns := range p.lists {
 		if a == action {
