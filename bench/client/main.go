@@ -143,7 +143,7 @@ func (r *report) print(w io.Writer) {
 			e.Clients, e.Client, e.Server, e.Client/e.Server, verdict(e.Client <= 2*e.Server), e.Rate)
 	}
 	for _, b := range r.Return {
-		fmt.Fprintf(w, "%d clients whose server was killed and started again, jitter %v: the first back after %v, the last after %v, at most %d within 100 ms\n",
-			b.Clients, max(b.Jitter, 0), b.First.Round(time.Millisecond), b.Last.Round(time.Millisecond), b.Busiest)
+		fmt.Fprintf(w, "%d clients whose server was killed and started again, jitter %v: at most %d try within 100 ms, the first is back after %v, the last after %v\n",
+			b.Clients, max(b.Jitter, 0), b.Busiest, b.First.Round(time.Millisecond), b.Last.Round(time.Millisecond))
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -29,7 +30,7 @@ const (
 type clients []*client.Socket
 
 // connect connects n clients, each over a connection of its own, and has each used once. onConnect may be nil.
-func connect(ctx context.Context, url string, n int, c client.Config, onConnect func(i int)) (_ clients, closeAll func(), err error) {
+func connect(ctx context.Context, url string, n int, c client.Config, onConnect func()) (_ clients, closeAll func(), err error) {
 	c.Transports, c.Logger = []string{"websocket"}, slog.New(slog.DiscardHandler)
 	all := make(clients, n)
 	owners := make([]*client.Client, n)
@@ -44,7 +45,7 @@ func connect(ctx context.Context, url string, n int, c client.Config, onConnect 
 		owners[i] = client.New(url, &c)
 		all[i] = owners[i].Of("/")
 		if onConnect != nil {
-			all[i].OnConnect(func(context.Context) { onConnect(i) })
+			all[i].OnConnect(func(context.Context) { onConnect() })
 		}
 		if err := all[i].Connect(ctx); err != nil {
 			return err
@@ -191,9 +192,51 @@ func measureEmit(ctx context.Context, s *server, n int, d time.Duration) (*emit,
 type returned struct {
 	Clients int           `json:"clients"`
 	Jitter  float64       `json:"jitter"`
-	First   time.Duration `json:"first"` // after the loss
+	Busiest int           `json:"busiest"` // the most that tried to connect within 100 ms
+	First   time.Duration `json:"first"`   // was back, after the loss
 	Last    time.Duration `json:"last"`
-	Busiest int           `json:"busiest"` // the most that came within 100 ms
+}
+
+// moments are when things happened, in order, since they were begun to be counted.
+type moments struct {
+	mu    sync.Mutex
+	since time.Time
+	all   []time.Duration
+	full  chan struct{} // closed once there are want of them
+	want  int
+}
+
+func (m *moments) begin() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.since = time.Now()
+}
+
+// add counts one more. It reports false before begin.
+func (m *moments) add() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.since.IsZero() {
+		return false
+	}
+	if m.all = append(m.all, time.Since(m.since)); len(m.all) == m.want {
+		close(m.full)
+	}
+	return true
+}
+
+// busiest returns the most that happened within a time.
+func (m *moments) busiest(within time.Duration) (most int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	first := 0
+	for last, at := range m.all {
+		for at-m.all[first] >= within {
+			first++
+		}
+		most = max(most, last-first+1)
+	}
+	return most
 }
 
 func measureReturn(ctx context.Context, s *server, n int, jitter float64) (*returned, error) {
@@ -203,42 +246,33 @@ func measureReturn(ctx context.Context, s *server, n int, jitter float64) (*retu
 		return nil, err
 	}
 	defer func() { s.kill() }()
-	var mu sync.Mutex
-	var killed time.Time // zero: not yet
-	var when []time.Duration
-	back := make(chan struct{})
-	_, closeAll, err := connect(ctx, s.url(), n, client.Config{ReconnectJitter: jitter}, func(int) {
-		mu.Lock()
-		defer mu.Unlock()
-		if killed.IsZero() {
-			return
-		}
-		if when = append(when, time.Since(killed)); len(when) == n {
-			close(back)
+	attempts, back := &moments{}, &moments{want: n, full: make(chan struct{})}
+	config := client.Config{ReconnectJitter: jitter, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+		attempts.add()
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}}
+	var before sync.WaitGroup // of the connections that are to be lost
+	before.Add(n)
+	_, closeAll, err := connect(ctx, s.url(), n, config, func() {
+		if !back.add() {
+			before.Done()
 		}
 	})
 	if err != nil {
 		return nil, err
 	}
 	defer closeAll()
-	mu.Lock()
-	killed = time.Now()
-	mu.Unlock()
+	before.Wait()
+	attempts.begin()
+	back.begin()
 	s.kill()
 	if err := s.start(ctx); err != nil {
 		return nil, err
 	}
 	select {
-	case <-back:
+	case <-back.full:
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%d of %d clients are back: %w", len(when), n, context.Cause(ctx))
+		return nil, fmt.Errorf("not all clients are back: %w", context.Cause(ctx))
 	}
-	r := &returned{Clients: n, Jitter: jitter, First: when[0], Last: when[n-1]}
-	for first, last := 0, 0; last < n; last++ { // when is in order
-		for when[last]-when[first] >= 100*time.Millisecond {
-			first++
-		}
-		r.Busiest = max(r.Busiest, last-first+1)
-	}
-	return r, nil
+	return &returned{Clients: n, Jitter: jitter, Busiest: attempts.busiest(100 * time.Millisecond), First: back.all[0], Last: back.all[n-1]}, nil
 }
