@@ -5,14 +5,17 @@ package conformance
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
 	"net"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -31,15 +34,31 @@ func TestGoClient(t *testing.T) {
 	if err := packages("../bench/npm"); err != nil {
 		t.Fatal(err)
 	}
-	for name, start := range map[string]func(*testing.T) string{"npm": npmServer, "holdpost": goServer} {
+	plain := client.Config{}
+	compressed := client.Config{PerMessageDeflate: true}
+	msgpack := client.Config{MessagePack: true}
+	for name, start := range map[string]func(*testing.T, bool) string{"npm": npmServer, "holdpost": goServer} {
 		t.Run(name, func(t *testing.T) {
-			url := start(t)
-			for transport, list := range map[string][]string{
-				"polling": {"polling"}, "websocket": {"websocket"}, "upgrade": {"polling", "websocket"},
+			text, binary := start(t, false), start(t, true)
+			for _, way := range []struct {
+				name       string
+				url        string
+				config     client.Config
+				transports []string
+			}{
+				{"polling", text, plain, []string{"polling"}},
+				{"websocket", text, plain, []string{"websocket"}},
+				{"upgrade", text, plain, []string{"polling", "websocket"}},
+				{"compressed websocket", text, compressed, []string{"websocket"}},
+				{"MessagePack over polling", binary, msgpack, []string{"polling"}},
+				{"MessagePack over websocket", binary, msgpack, []string{"websocket"}},
+				{"MessagePack over upgrade", binary, msgpack, []string{"polling", "websocket"}},
 			} {
 				for _, c := range goClientCases {
-					t.Run(transport+"/"+c.name, func(t *testing.T) {
-						c.run(t, &goClient{t: t, url: url, config: client.Config{Transports: list, ReconnectDelay: 10 * time.Millisecond}})
+					t.Run(way.name+"/"+c.name, func(t *testing.T) {
+						config := way.config
+						config.Transports, config.ReconnectDelay = way.transports, 10*time.Millisecond
+						c.run(t, &goClient{t: t, url: way.url, config: config})
 					})
 				}
 			}
@@ -48,8 +67,11 @@ func TestGoClient(t *testing.T) {
 }
 
 // npmServer starts js/goclient.mjs and returns its URL.
-func npmServer(t *testing.T) string {
+func npmServer(t *testing.T, msgpack bool) string {
 	cmd := exec.Command("node", filepath.Join("js", "goclient.mjs"))
+	if msgpack {
+		cmd.Env = append(os.Environ(), "HOLDPOST_MSGPACK=1")
+	}
 	complaints := &output{}
 	cmd.Stderr = complaints
 	out, err := cmd.StdoutPipe()
@@ -71,7 +93,7 @@ func npmServer(t *testing.T) string {
 }
 
 // goServer serves what js/goclient.mjs does, and returns its URL.
-func goServer(t *testing.T) string {
+func goServer(t *testing.T, msgpack bool) string {
 	store, err := local.Open(t.Context(), local.Config{Engine: embedded.Config{Dir: t.TempDir(), Reserve: 1 << 20, Level: embedded.LevelMemory}})
 	if err != nil {
 		t.Fatal(err)
@@ -79,6 +101,7 @@ func goServer(t *testing.T) string {
 	journal := delivery.NewJournal(store.Broker, nil)
 	srv := holdpost.NewServer(&holdpost.Config{
 		Recovery: &holdpost.Recovery{Journal: journal}, PingInterval: 300 * time.Millisecond, PingTimeout: 6 * time.Second,
+		PerMessageDeflate: true, MessagePack: msgpack,
 	})
 	for _, ns := range []*holdpost.Namespace{srv.Of("/"), srv.Of("/admin")} {
 		serveGoClient(ns)
@@ -135,6 +158,14 @@ func serveGoClient(ns *holdpost.Namespace) {
 			here++
 		}
 		return []any{here}, nil
+	})
+	seen := holdpost.NewKey[*[]any]("seen")
+	ns.On("note", func(_ context.Context, s *holdpost.Socket, a args) ([]any, error) {
+		all := seen.LoadOrSet(s, func() *[]any { return new([]any) })
+		for i := range a.Len() {
+			*all = append(*all, a.Raw(i))
+		}
+		return []any{*all}, nil
 	})
 	ns.On("shout", func(ctx context.Context, _ *holdpost.Socket, a args) ([]any, error) {
 		return nil, ns.To("hall").Emit(ctx, "n", a)
@@ -279,7 +310,11 @@ var goClientCases = []struct {
 	}},
 	{"many and large", func(t *testing.T, g *goClient) {
 		s := g.socket()
-		large := strings.Repeat("x", 300_000)
+		var large string
+		for len(large) < 10_000 { // what could be compressed much further is taken for a bomb
+			large += rand.Text()
+		}
+		large = strings.Repeat(large, 30)
 		results := make(chan error, 8)
 		for range cap(results) {
 			go func() {
@@ -294,6 +329,73 @@ var goClientCases = []struct {
 		for range cap(results) {
 			if err := <-results; err != nil {
 				t.Error(err)
+			}
+		}
+	}},
+	{"nothing sent before it is connected is lost, but what is volatile", func(t *testing.T, g *goClient) {
+		network := &network{}
+		g.config.Dial = network.dial
+		s := g.socket()
+		s.Volatile().Emit(g.ctx(), "note", 1)
+		var seen []int
+		g.answer(s, "note", []any{2}, &seen) // so that nothing waits any more
+		lost, back := make(chan error, 1), make(chan struct{})
+		s.OnDisconnect(func(why error) { lost <- why })
+		network.cut()
+		<-lost
+		s.OnConnect(func(context.Context) { close(back) })
+		s.Volatile().Emit(g.ctx(), "note", 3)
+		s.Emit(g.ctx(), "note", 4)
+		answer := make(chan error, 1)
+		go func() {
+			a, err := s.EmitWithAck(g.ctx(), "note", 5)
+			answer <- errors.Join(err, a.Decode(&seen))
+		}()
+		network.mend()
+		if err := <-answer; err != nil || !slices.Equal(seen, []int{4, 5}) { // by a new socket there
+			t.Errorf("the server has seen %v, %v", seen, err)
+		}
+	}},
+	{"sent again until it is answered", func(t *testing.T, g *goClient) {
+		network := &network{}
+		g.config.Dial = network.dial
+		s := g.socket()
+		network.cut()
+		answer := make(chan error, 1)
+		var seen []string
+		go func() {
+			a, err := s.Retrying("once").EmitWithAck(g.ctx(), "note", "n")
+			answer <- errors.Join(err, a.Decode(&seen))
+		}()
+		network.mend()
+		if err := <-answer; err != nil || !slices.Equal(seen[len(seen)-2:], []string{"n", "once"}) {
+			t.Errorf("the server has seen %v, %v", seen, err)
+		}
+	}},
+	{"no answer in time", func(t *testing.T, g *goClient) {
+		s := g.socket()
+		s.On("question", func(ctx context.Context, _ holdpost.Args) ([]any, error) {
+			<-ctx.Done() // the server gets no answer, and so does not answer either
+			return nil, ctx.Err()
+		})
+		ctx, cancel := context.WithTimeout(g.ctx(), 100*time.Millisecond)
+		defer cancel()
+		if _, err := s.EmitWithAck(ctx, "ask"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("no answer: %v", err)
+		}
+	}},
+	{"what nobody handles", func(t *testing.T, g *goClient) {
+		s := g.client().Of("/")
+		got := make(chan string, 500)
+		s.OnAny(func(_ context.Context, event string, args holdpost.Args) ([]any, error) {
+			got <- fmt.Sprintf("%s %s", event, args.Raw(0))
+			return nil, nil
+		})
+		g.connect(s)
+		s.Emit(g.ctx(), "count", 2)
+		for i := range 2 {
+			if e := <-got; e != fmt.Sprint("n ", i) {
+				t.Errorf("event %d is %q", i, e)
 			}
 		}
 	}},

@@ -6,8 +6,12 @@ import { createRequire } from "node:module";
 
 const { Server } = createRequire(new URL("../../bench/npm/", import.meta.url))("socket.io");
 
+const here = createRequire(import.meta.url);
+const parser = process.env.HOLDPOST_MSGPACK ? { parser: here("socket.io-msgpack-parser") } : {};
 const http = createServer();
-const io = new Server(http, { serveClient: false, connectionStateRecovery: {}, pingInterval: 300, pingTimeout: 6000 });
+const io = new Server(http, {
+  serveClient: false, connectionStateRecovery: {}, pingInterval: 300, pingTimeout: 6000, perMessageDeflate: { threshold: 1024 }, ...parser,
+});
 
 for (const name of ["/", "/admin"]) {
   const namespace = io.of(name);
@@ -31,6 +35,12 @@ for (const name of ["/", "/admin"]) {
       ack();
     });
     socket.on("here", async (ack) => ack((await namespace.in("hall").fetchSockets()).length));
+    const seen = [];
+    socket.on("note", (...args) => {
+      const ack = typeof args.at(-1) === "function" ? args.pop() : () => {};
+      seen.push(...args);
+      ack(seen);
+    });
     socket.on("shout", (n, ack) => {
       namespace.to("hall").emit("n", n);
       ack();

@@ -12,7 +12,7 @@ import (
 // AppendEvent appends an EVENT. id < 0 means that no ack is asked for. The arguments are JSON, in which placeholders stand
 // for the attachments.
 func AppendEvent(dst []byte, ns string, id int64, name string, args, attachments [][]byte) []byte {
-	dst = appendHeader(dst, packet.Event, ns, id)
+	dst = appendHeader(dst, packet.Event, ns, id, true)
 	dst = msgp.AppendArrayHeader(dst, uint32(1+len(args)))
 	dst = msgp.AppendString(dst, name)
 	return appendArgs(dst, args, attachments)
@@ -20,36 +20,37 @@ func AppendEvent(dst []byte, ns string, id int64, name string, args, attachments
 
 // AppendAck appends an ACK.
 func AppendAck(dst []byte, ns string, id int64, args, attachments [][]byte) []byte {
-	dst = appendHeader(dst, packet.Ack, ns, id)
+	dst = appendHeader(dst, packet.Ack, ns, id, true)
 	dst = msgp.AppendArrayHeader(dst, uint32(len(args)))
 	return appendArgs(dst, args, attachments)
 }
 
 // AppendConnect appends a CONNECT with payload, a JSON object; nil for none.
 func AppendConnect(dst []byte, ns string, payload []byte) []byte {
+	dst = appendHeader(dst, packet.Connect, ns, -1, payload != nil)
 	if payload == nil {
-		payload = []byte("null")
+		return dst // the reference takes null for a malformed payload
 	}
-	return appendJSON(appendHeader(dst, packet.Connect, ns, -1), payload, nil)
+	return appendJSON(dst, payload, nil)
 }
 
 // AppendConnectError appends a CONNECT_ERROR with payload, a JSON object.
 func AppendConnectError(dst []byte, ns string, payload []byte) []byte {
-	return appendJSON(appendHeader(dst, packet.ConnectError, ns, -1), payload, nil)
+	return appendJSON(appendHeader(dst, packet.ConnectError, ns, -1, true), payload, nil)
 }
 
 // AppendDisconnect appends a DISCONNECT.
 func AppendDisconnect(dst []byte, ns string) []byte {
-	return appendHeader(dst, packet.Disconnect, ns, -1)
+	return appendHeader(dst, packet.Disconnect, ns, -1, false)
 }
 
-// appendHeader appends all members but the value of data, which comes last where there is one.
-func appendHeader(dst []byte, t packet.Type, ns string, id int64) []byte {
+// appendHeader appends all members but the value of data, which comes last if there is one.
+func appendHeader(dst []byte, t packet.Type, ns string, id int64, data bool) []byte {
 	members := uint32(2)
 	if id >= 0 {
 		members++
 	}
-	if t != packet.Disconnect {
+	if data {
 		members++
 	}
 	dst = msgp.AppendMapHeader(dst, members)
@@ -58,7 +59,7 @@ func appendHeader(dst []byte, t packet.Type, ns string, id int64) []byte {
 	if id >= 0 {
 		dst = msgp.AppendInt64(msgp.AppendString(dst, "id"), id)
 	}
-	if t != packet.Disconnect {
+	if data {
 		dst = msgp.AppendString(dst, "data")
 	}
 	return dst

@@ -161,6 +161,13 @@ func TestFromText(t *testing.T) {
 	}
 }
 
+// A payload that there is not is no null: the reference refuses that.
+func TestConnectWithoutPayload(t *testing.T) {
+	if got, want := AppendConnect(nil, "/a", nil), bytesOf(t, `82 "type" 00 "nsp" "/a"`); !bytes.Equal(got, want) {
+		t.Errorf("%x, want %x", got, want)
+	}
+}
+
 // compare encodes and decodes p.
 func compare(t *testing.T, what string, p packet.Packet) {
 	t.Helper()
