@@ -69,6 +69,28 @@ func TestShortHeartbeat(t *testing.T) {
 	})
 }
 
+// A ping that goes out a little late is to be answered no later, one that goes out much later is.
+func TestLatePing(t *testing.T) {
+	c := Config{PingInterval: 300 * time.Millisecond, PingTimeout: 200 * time.Millisecond}
+	for late, want := range map[time.Duration]time.Duration{10 * time.Millisecond: 190 * time.Millisecond, time.Minute: 180 * time.Millisecond} {
+		bubble(t, c, func(t *testing.T, h *host) {
+			_, r := h.openPolling()
+			s, w := r.session, &h.srv.wheel
+			w.stop()
+			time.Sleep(c.PingInterval + late)
+			s.visit()
+			time.Sleep(want - time.Millisecond)
+			s.visit()
+			if got := r.reasons(); len(got) > 0 {
+				t.Errorf("%v late: ended early: %q", late, got)
+			}
+			time.Sleep(2 * time.Millisecond)
+			s.visit()
+			h.wantEnd("no pong", r, ReasonPingTimeout)
+		})
+	}
+}
+
 // Who polls when its answer to a ping is overdue learns of the end, even if the wheel is late.
 func TestOverdue(t *testing.T) {
 	bubble(t, Config{}, func(t *testing.T, h *host) {
