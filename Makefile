@@ -27,7 +27,7 @@ $(CLIENTS): conformance/package-lock.json
 	touch $@
 
 test: lint $(CLIENTS)
-	.ci/need gcc node npm chromium python3-socketio
+	.ci/need curl gcc node npm chromium python3-socketio
 	go test -race -timeout 20m ./...
 
 lint:

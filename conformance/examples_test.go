@@ -53,6 +53,16 @@ func TestOrders(t *testing.T) {
 	ann.wait(t, "order: 2 espresso")
 }
 
+// The page of the examples, served by another server than ours.
+func TestPage(t *testing.T) {
+	skipShort(t)
+	page, err := filepath.Abs(filepath.Join("..", "examples", "page", "index.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	runScript(t, "page.mjs", newServer(t), "HOLDPOST_CHROMIUM="+chromium, "HOLDPOST_PAGE="+page)
+}
+
 // example is a running program that one talks to by its standard input and output.
 type example struct {
 	cmd   *exec.Cmd

@@ -46,6 +46,11 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Values[processes{}] = make(map[string]*process)
 			e.Setenv("GORACE", "atexit_sleep_ms=0") // else each command of a race build takes a second
+			examples, err := filepath.Abs("../../examples")
+			if err != nil {
+				return err
+			}
+			e.Setenv("EXAMPLES", examples)
 			// What a script can't write.
 			e.Setenv("TAB", "\t")
 			e.Setenv("DOLLAR", "$G")
