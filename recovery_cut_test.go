@@ -2,8 +2,11 @@ package holdpost_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -124,4 +127,42 @@ func TestRecoveryOfOneByTwo(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A client that can't be recovered though its last connection still stands leaves nothing behind there: neither the socket nor, once
+// its time is over, a namespace that was made for it.
+func TestRecoveryRefusedWhileAlive(t *testing.T) {
+	onStage(t, holdpost.Recovery{MaxAway: time.Minute}, nil, func(t *testing.T, st *stage) {
+		st.config.MaxDynamicNamespaces = 1
+		st.restart(false)
+		rooms := st.srv.OfPattern(regexp.MustCompile("^/room/"))
+		join := func(room, auth string) (*peertest.Peer, string) {
+			t.Helper()
+			p := st.Connect(peertest.WebSocket)
+			p.Send("40" + room + auth)
+			var reply struct{ PID string }
+			for reply.PID == "" {
+				packet := p.Next()
+				if payload, ok := strings.CutPrefix(packet, "40"+room); ok {
+					if err := json.Unmarshal([]byte(payload), &reply); err != nil {
+						t.Fatal(err)
+					}
+				} else if strings.HasPrefix(packet, "44") {
+					t.Fatal(packet)
+				}
+			}
+			return p, reply.PID
+		}
+		_, pid := join("/room/7,", "")
+		st.emit(rooms, "e", 1)
+		synctest.Wait()
+		st.journal.dropped = st.journal.last
+		second, other := join("/room/7,", `{"pid":"`+pid+`"}`)
+		if other == pid {
+			t.Fatal("recovered without what it missed")
+		}
+		second.Send("41/room/7,")
+		time.Sleep(2 * time.Minute)
+		join("/room/8,", "") // for which the other one has to be gone
+	})
 }

@@ -105,11 +105,15 @@ func (j *memoryJournal) Load(_ context.Context, session string) ([]byte, error) 
 	return j.sessions[session].state, nil
 }
 
-func (j *memoryJournal) Read(_ context.Context, keys []string, after, upto uint64, f func(uint64, string, []byte) error) (bool, error) {
+func (j *memoryJournal) Read(ctx context.Context, keys []string, after, upto uint64, f func(uint64, string, []byte) error) (bool, error) {
 	j.mu.Lock()
 	records, dropped := slices.Clone(j.records), j.dropped
 	j.mu.Unlock()
-	time.Sleep(3 * j.slow)
+	select {
+	case <-time.After(3 * j.slow):
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
 	if after < dropped {
 		return false, nil
 	}

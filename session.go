@@ -189,7 +189,6 @@ type save struct {
 	state func() *state // nil: forget the session
 	gate  *outgoing     // what waits for it, or nil
 	final bool          // the socket is disconnected
-	skip  bool          // another socket stores the session from now on
 }
 
 func (s *Socket) beginSave() save {
@@ -201,8 +200,6 @@ func (s *Socket) beginSave() save {
 	switch {
 	case s.ended == nil:
 		todo.state = s.snapshotLocked()
-	case s.ended.Reason == ReasonReplaced:
-		todo.skip = true
 	case s.ended.Reason.outlives():
 		todo.state, todo.final = v.last, true
 	default:
@@ -212,9 +209,6 @@ func (s *Socket) beginSave() save {
 }
 
 func (s *Socket) save(todo save) {
-	if todo.skip {
-		return
-	}
 	var b []byte
 	if todo.state != nil {
 		var err error
