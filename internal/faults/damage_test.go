@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"bytes"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -33,7 +34,7 @@ func TestDamage(t *testing.T) {
 		{"a bit at the end of the log", "EVT_0", "msgs/1.blk", flip(1), refused},
 		{"half of the log", "EVT_0", "msgs/1.blk", func(b []byte) []byte { return b[:len(b)/2] }, refused},
 		{"37 bytes of the log", "EVT_0", "msgs/1.blk", func(b []byte) []byte { return b[:len(b)-37] }, refused},
-		{"a page of zeros", "EVT_0", "msgs/1.blk", func(b []byte) []byte { clear(b[len(b)/3:][:4096]); return b }, refused},
+		{"a page of the log", "EVT_0", "msgs/1.blk", func(b []byte) []byte { copy(b[len(b)/3:][:4096], bytes.Repeat([]byte{7}, 4096)); return b }, refused},
 		{"the file of the log", "EVT_0", "msgs/1.blk", nil, refused},
 		{"half a record too many", "EVT_0", "msgs/1.blk", func(b []byte) []byte { return append(b, b[:37]...) }, mended},
 		{"a bit of meta.inf", "EVT_0", "meta.inf", flip(0.5), mended},

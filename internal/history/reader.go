@@ -117,12 +117,20 @@ func (rs *readers) observe(i int, e Event) {
 	case Saved:
 		q.makeSure(c)
 	case Deliver:
-		if x := rs.ids[[2]string{e.Topic, e.ID}]; x.known && x.topic == q.topic {
+		x := rs.ids[[2]string{e.Topic, e.ID}]
+		if x.known && x.topic == q.topic && rs.place(e.Offset) == x.place { // else it was lost there, and published again
 			rs.deliver(q, c, x, e)
 		}
 	case Acking, Acked, Refused, GiveUp:
-		if x := rs.places[rs.place(e.Offset)]; x != nil && x.topic == q.topic {
+		p := rs.place(e.Offset)
+		switch x := rs.places[p]; {
+		case x == nil || x.topic != q.topic:
+		case x.place == p:
 			rs.settle(i, q, c, x.rank, e)
+		case e.Through: // it was lost there, and what is before it was acknowledged all the same
+			if rank := search(rs.log.topic(q.topic).entries, p) - 1; rank >= 0 {
+				rs.settle(i, q, c, rank, e)
+			}
 		}
 	}
 }
