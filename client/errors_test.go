@@ -1,6 +1,7 @@
 package client_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -230,5 +231,24 @@ func TestProxy(t *testing.T) {
 	}
 	if all := tunnels.all(); len(all) != 1 || all[0] != strings.TrimPrefix(web.URL, "https://") {
 		t.Errorf("tunnels: %q", all)
+	}
+}
+
+// A server of the other codec hangs up instead of letting the client in, who is told what that may mean.
+func TestOtherCodec(t *testing.T) {
+	for _, theirs := range []bool{true, false} {
+		run(t, holdpost.Config{MessagePack: theirs}, func(t *testing.T, w *world, cc client.Config) {
+			cc.MessagePack = !theirs
+			s := w.client(cc).Of("/")
+			failed := make(chan error, 100)
+			s.OnError(func(err error) { failed <- err })
+			ctx, cancel := context.WithTimeout(background, time.Minute)
+			defer cancel()
+			for _, err := range []error{s.Connect(ctx), <-failed} {
+				if _, ok := errors.AsType[*holdpost.DisconnectError](err); !ok || !strings.Contains(err.Error(), "Config.MessagePack") {
+					t.Errorf("MessagePack %v: %v", cc.MessagePack, err)
+				}
+			}
+		})
 	}
 }

@@ -223,5 +223,9 @@ func (s *Socket) lost(l *link, why *holdpost.DisconnectError) {
 	}
 	if was {
 		s.push(inbound{kind: inboundLost, err: why})
+	} else {
+		s.failed(fmt.Errorf("%w; the server did not let the socket in first (%s)", why, hintNotLetIn))
 	}
 }
+
+const hintNotLetIn = "is it set to the same codec? see Config.MessagePack"
