@@ -96,7 +96,7 @@ func (c *conn) admit(s *Socket) {
 	if !c.letIn(s, back) {
 		return
 	}
-	// What these handlers emit leaves together, up to 2 ms behind the reply: clients that look at one message at a time, the
+	// What these handlers emit leaves together, up to 5 ms behind the reply: clients that look at one message at a time, the
 	// protocol's own test suite among them, ask for the first event only once they have seen the reply.
 	s.more.Store(true)
 	defer s.more.Store(false)

@@ -53,7 +53,7 @@ func (s *Socket) recorded() bool { return s.session != nil && s.phase.Load() == 
 func (s *Socket) alone() []*Socket { return []*Socket{s} }
 
 // Deliver sends an event that somebody else keeps for the client: recovery does not store it. Like Emit it never waits. With
-// flush false the event may wait up to 2 ms for others, to be written together with them, or until [Socket.Flush]. The error
+// flush false the event may wait up to 5 ms for others, to be written together with them, or until [Socket.Flush]. The error
 // is a [DisconnectError].
 func (s *Socket) Deliver(p *Prepared, flush bool) error {
 	var kept uint64

@@ -34,7 +34,7 @@ func (n *Namespace) Use(gates ...Gate) {
 }
 
 // OnConnection adds a handler that runs when a socket was let in, before its first event. What it emits leaves together, up to
-// 2 ms behind the reply to the client's CONNECT. An error is logged and disconnects the socket.
+// 5 ms behind the reply to the client's CONNECT. An error is logged and disconnects the socket.
 func (n *Namespace) OnConnection(f func(ctx context.Context, s *Socket) error) {
 	n.register(func(h *hooks) { h.connect = append(slices.Clip(h.connect), f) })
 }

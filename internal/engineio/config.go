@@ -108,11 +108,11 @@ const (
 	lingerTimeout  = 2 * time.Second        // for a WebSocket's peer to hang up once it was told to, and for the former at a shutdown
 	frameTimeout   = 30 * time.Second       // for a message to be complete once it was begun
 	confirmEvery   = time.Second            // between pings for Confirm
-	corkTimeout    = 2 * time.Millisecond
-	maxLate        = 20 * time.Millisecond // of a ping; a server that stood still longer gives its clients the whole time
-	overtakeTime   = 10 * time.Millisecond // by which a request may come behind what its client sent later on another connection
-	shutdownBeats  = 50                    // a second, in which sessions are closed at the rate of a shutdown
-	maxTurns       = 16                    // batches that a sender writes for others before a goroutine takes over
+	corkTimeout    = 5 * time.Millisecond   // what comes by itself is read by itself, also by a client that is a little late
+	maxLate        = 20 * time.Millisecond  // of a ping; a server that stood still longer gives its clients the whole time
+	overtakeTime   = 10 * time.Millisecond  // by which a request may come behind what its client sent later on another connection
+	shutdownBeats  = 50                     // a second, in which sessions are closed at the rate of a shutdown
+	maxTurns       = 16                     // batches that a sender writes for others before a goroutine takes over
 )
 
 func (c Config) withDefaults() Config {

@@ -11,7 +11,7 @@ import (
 var errQueueFull = errors.New("queue is full")
 
 // Send queues the messages as one unit, with nothing in between, and reports whether it could: false once the session
-// closes. It never waits. What is not flushed goes out with the next Flush, or by itself: within 2 ms, or when there is
+// closes. It never waits. What is not flushed goes out with the next Flush, or by itself: within 5 ms, or when there is
 // enough of it.
 //
 // A session that would exceed its bounds is closed with [ReasonSlowPeer]. On an empty queue any unit is accepted.

@@ -63,7 +63,7 @@ func (srv *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, s *Ses
 }
 
 // openSocket begins a session. What it has to say at once goes out together with out, the handshake's response; in revision 3 up to
-// 2 ms behind it, for clients that ask for the first message only once they see that the connection is open.
+// 5 ms behind it, for clients that ask for the first message only once they see that the connection is open.
 func (srv *Server) openSocket(c *socket, initial []byte, r *http.Request, out []byte) {
 	s := srv.newSession(r)
 	s.ws, c.session = c, s
