@@ -1,7 +1,8 @@
 //go:build linux
 
 // Command queue measures kept messaging on the embedded engine: what a publish costs that survives a power cut, beside
-// what the disk can do at best, and how long personal queues take to hand over what their consumers missed.
+// what the disk and JetStream itself do; how long personal queues take to hand over what their consumers missed, and what
+// others notice of that; a work queue; a replay; and what queues cost that nobody is connected to.
 //
 //	go run ./bench/queue -dir /path/on/the/disk
 //	go run ./bench/queue -quick

@@ -21,7 +21,10 @@ type herd struct {
 	Missed      int           `json:"missed"`
 	PublishRate float64       `json:"publishRate"` // of the events beforehand, 256 publishers
 	Time        time.Duration `json:"timens"`      // from the first attach to the last delivery
-	CPU         float64       `json:"cpuMicros"`   // of the whole process, per event
+	CPU         float64       `json:"cpuMicros"`   // of the whole process, per event, with the others' events
+
+	Calm latency `json:"calm"` // of the others before
+	Busy latency `json:"busy"` // and meanwhile
 }
 
 const herdTime = 2 * time.Minute
@@ -46,6 +49,13 @@ func measureHerd(ctx context.Context, b *queue.Broker, queues, missed int) (*her
 	}
 	h.PublishRate = float64(queues*missed) / time.Since(start).Seconds()
 
+	o, err := startOthers(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	defer o.close()
+	time.Sleep(calmTime)
+	h.Calm = o.take()
 	cpu, err := load.ReadCPU(os.Getpid())
 	if err != nil {
 		return nil, err
@@ -75,6 +85,7 @@ func measureHerd(ctx context.Context, b *queue.Broker, queues, missed int) (*her
 		}
 	}
 	h.Time = time.Since(start).Round(time.Millisecond)
+	h.Busy = o.take()
 	after, err := load.ReadCPU(os.Getpid())
 	if err != nil {
 		return nil, err

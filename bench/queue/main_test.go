@@ -17,7 +17,7 @@ import (
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func TestFlags(t *testing.T) {
-	for _, bad := range []string{"-publishers=0", "-publishers=", "-publishers=1,x", "-duration=0", "-queues=-1", "-missed=0", "-jobs=-1", "extra", "-nope"} {
+	for _, bad := range []string{"-publishers=0", "-publishers=", "-publishers=1,x", "-duration=0", "-queues=-1", "-missed=0", "-jobs=-1", "-replay=-1", "-idle=-1", "extra", "-nope"} {
 		var stderr bytes.Buffer
 		if code := run(t.Context(), []string{bad}, io.Discard, &stderr); code != 2 || stderr.Len() == 0 {
 			t.Errorf("%s: exit code %d, %q", bad, code, stderr.String())
@@ -27,7 +27,7 @@ func TestFlags(t *testing.T) {
 
 func TestMeasures(t *testing.T) {
 	var stdout, stderr bytes.Buffer
-	args := []string{"-dir", t.TempDir(), "-duration", "50ms", "-publishers", "1,8", "-queues", "20", "-missed", "5", "-jobs", "50", "-json"}
+	args := []string{"-dir", t.TempDir(), "-duration", "50ms", "-publishers", "1,8", "-queues", "20", "-missed", "5", "-jobs", "50", "-replay", "100", "-idle", "10", "-json"}
 	if code := run(t.Context(), args, &stdout, &stderr); code != 0 {
 		t.Fatalf("exit code %d: %s", code, stderr.String())
 	}
@@ -35,11 +35,12 @@ func TestMeasures(t *testing.T) {
 	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Publish) != 2 || r.Publish[0].Rate <= 0 || r.Disk.Rate <= 0 || r.Herd == nil || r.Herd.Queues != 20 || len(r.Work) != 2 || r.Work[0].Rate <= 0 {
+	if len(r.Publish) != 2 || r.Publish[0].Rate <= 0 || r.Disk.Rate <= 0 || r.Herd == nil || r.Herd.Queues != 20 || len(r.Work) != 2 || r.Work[0].Rate <= 0 ||
+		r.Publish[0].Raw.Rate <= 0 || r.Publish[1].Sync.Rate <= 0 || r.Herd.Calm.Events == 0 || r.Replay.Rate <= 0 || r.Idle.Start <= 0 {
 		t.Errorf("%s", stdout.String())
 	}
 	var text strings.Builder
-	if err := r.print(&text); err != nil || strings.Count(text.String(), "\n") != 6 {
+	if err := r.print(&text); err != nil || strings.Count(text.String(), "\n") != 11 {
 		t.Errorf("error %v:\n%s", err, text.String())
 	}
 }

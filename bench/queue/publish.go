@@ -64,11 +64,24 @@ type published struct {
 	P99        time.Duration `json:"p99ns"`
 	Max        time.Duration `json:"maxns"`
 	CPU        float64       `json:"cpuMicros"` // of the whole process, per publish
+
+	Raw  *published `json:"raw,omitempty"`  // JetStream itself, which flushes every two minutes
+	Sync *published `json:"sync,omitempty"` // JetStream itself, which flushes each message
 }
 
-// measurePublish has n publishers, each to a topic of its own, wait for one ack after the other.
-func measurePublish(ctx context.Context, b *queue.Broker, n, bytes int, d time.Duration) (*published, error) {
-	args := []byte(`["` + strings.Repeat("x", bytes) + `"]`)
+// brokerPublisher publishes to a topic of each publisher's own.
+func brokerPublisher(ctx context.Context, b *queue.Broker, bytes int) func(publisher int) error {
+	args := payload(bytes)
+	return func(publisher int) error {
+		_, err := b.Publish(ctx, queue.Message{Topic: fmt.Sprintf("bench/publisher/%d", publisher), Event: "tick", Args: args})
+		return err
+	}
+}
+
+func payload(bytes int) []byte { return []byte(`["` + strings.Repeat("x", bytes) + `"]`) }
+
+// measurePublish has n publishers wait for one ack after the other.
+func measurePublish(n int, d time.Duration, publish func(publisher int) error) (*published, error) {
 	publishFor := func(d time.Duration) ([]int64, error) {
 		var (
 			wg      sync.WaitGroup
@@ -78,9 +91,8 @@ func measurePublish(ctx context.Context, b *queue.Broker, n, bytes int, d time.D
 		)
 		for i := range n {
 			wg.Go(func() {
-				topic := fmt.Sprintf("bench/publisher/%d", i)
 				for start := time.Now(); start.Before(end) && errs[i] == nil; {
-					_, errs[i] = b.Publish(ctx, queue.Message{Topic: topic, Event: "tick", Args: args})
+					errs[i] = publish(i)
 					now := time.Now()
 					latency[i] = append(latency[i], now.Sub(start).Nanoseconds())
 					start = now
