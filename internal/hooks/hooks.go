@@ -3,7 +3,7 @@
 //	connect      a client connects: the answer lets it in or not, and may say who it is
 //	event        a client sends an event that is no operation: the answer is the ack's
 //	disconnect   a socket that was let in has ended
-//	mail         something was published to the inbox of an identity that is not connected
+//	mail         an identity is not connected, and something that it has not seen was published to its inbox
 //
 // The first two are asked while the client waits, for 5 seconds at most; an endpoint that failed several times in a row is not
 // asked for a while, and clients are told "unavailable". The other two are told: they are kept in a queue of the endpoint's own,
@@ -77,11 +77,13 @@ type Hooks struct {
 	config    Config
 	endpoints []*endpoint
 	from      queue.Start // where a queue that is made now begins: with what happens from New on
+
+	secondLook time.Duration // shorter in tests
 }
 
 // New returns hooks. It does no I/O.
 func New(c Config) *Hooks {
-	h := &Hooks{config: c, from: queue.StartFirst}
+	h := &Hooks{config: c, from: queue.StartFirst, secondLook: secondLook}
 	if end := c.Broker.End(); end != (queue.Offset{}) {
 		h.from = queue.Start(end.String())
 	}

@@ -13,9 +13,12 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/holdpost/holdpost"
 	"github.com/holdpost/holdpost/internal/auth"
@@ -224,5 +227,41 @@ func TestDisconnectAndMail(t *testing.T) {
 	}
 	if n := <-w.notes; n.Type != "mail" || n.Identity != "ann" {
 		t.Errorf("%+v", n)
+	}
+}
+
+// Who was connected when post came, and is away a moment later without having seen it, has mail too. Who has seen it has not.
+func TestMailForWhoeverLeftWithoutSeeingIt(t *testing.T) {
+	w := start(t, loopback, func(http.ResponseWriter, *http.Request) {})
+	w.hooks.secondLook = time.Millisecond
+	seen := make(map[string]int)
+	var mu sync.Mutex // guards seen
+	w.hooks.config.Online = func(identity string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		seen[identity]++
+		if seen[identity] == 1 && identity == "bob" { // he reads it right away
+			q, err := w.store.Queue(t.Context(), queue.QueueConfig{Topic: "inbox/bob", Name: "bob", From: queue.StartFirst})
+			if err == nil {
+				err = q.Purge(t.Context())
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		return seen[identity] == 1 || identity == "cid" // who stays
+	}
+	w.run()
+	for _, identity := range []string{"ann", "bob", "cid", "dan"} {
+		if _, err := w.store.Publish(t.Context(), queue.Message{Topic: "inbox/" + identity, Event: "letter"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var mail []string
+	for !slices.Contains(mail, "dan") || !slices.Contains(mail, "ann") {
+		mail = append(mail, (<-w.notes).Identity)
+	}
+	if len(mail) != 2 {
+		t.Errorf("%q have mail, want ann and dan", mail)
 	}
 }

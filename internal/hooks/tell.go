@@ -20,15 +20,18 @@ const (
 	// publishTime bounds how long it may take to keep what an endpoint is to be told.
 	publishTime = 10 * time.Second
 	openLook    = 100 * time.Millisecond
+	// secondLook is when it is looked again whether somebody is away who was connected when post came for him: a connection that
+	// was lost without a word is known to be by then.
+	secondLook = time.Minute
 )
 
-// tell keeps a note for the endpoints. It does not wait.
-func (h *Hooks) tell(n note) {
+// tell keeps a note for the endpoints, to be told at once or later. It does not wait.
+func (h *Hooks) tell(n note, later time.Duration) {
 	args, err := json.Marshal([]note{n})
 	if err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), publishTime)
 		defer cancel()
-		m := queue.Message{Topic: Topic, Event: n.Type, ID: n.ID, Args: args}
+		m := queue.Message{Topic: Topic, Event: n.Type, ID: n.ID, Args: args, Delay: later}
 		err = h.config.Broker.PublishAsync(ctx, m, func(_ queue.Published, err error) { h.kept(n, err) })
 	}
 	if err != nil {
@@ -104,6 +107,11 @@ func (h *Hooks) deliver(ctx context.Context, e *endpoint, d *queue.Delivery) err
 	if err := json.Unmarshal(d.Args, &notes); err != nil || len(notes) != 1 {
 		return d.Reject("not a note of a hook")
 	}
+	if notes[0].Type == "mail" {
+		if waits, err := h.waits(ctx, notes[0].Identity); err != nil || !waits {
+			return err
+		}
+	}
 	err := e.post(ctx, notes[0], nil)
 	if err != nil && ctx.Err() == nil {
 		h.config.Logger.Warn("hook failed", "type", d.Name, "attempt", d.Attempt, "err", err)
@@ -111,14 +119,34 @@ func (h *Hooks) deliver(ctx context.Context, e *endpoint, d *queue.Delivery) err
 	return err
 }
 
-// mail notes that somebody who is away has post. What comes for him within the dedupe window is one note.
+// waits tells whether somebody is away and has post that he has not seen.
+func (h *Hooks) waits(ctx context.Context, identity string) (bool, error) {
+	if h.config.Online(identity) {
+		return false, nil
+	}
+	q, err := h.config.Broker.Queue(ctx, queue.QueueConfig{Topic: inbox + identity, Name: identity, MustExist: true})
+	if errors.Is(err, queue.ErrNotFound) { // he was never here: all of it waits
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	unread, err := q.Unread(ctx)
+	return unread > 0, err
+}
+
+// mail notes that post came for somebody: he is told of if he is away, and else looked for again. What comes within the same
+// minute is one note.
 func (h *Hooks) mail(_ context.Context, d *queue.Delivery) error {
 	identity := strings.TrimPrefix(d.Topic, inbox)
-	if h.config.Online(identity) {
-		return nil
-	}
 	sum := sha256.Sum256([]byte(identity))
 	at := d.Time.UTC().Truncate(time.Minute) // the same for both, or the second would be another event
-	h.tell(note{ID: "mail/" + hex.EncodeToString(sum[:16]) + at.Format("/200601021504"), Type: "mail", Time: at, Identity: identity})
+	n := note{ID: "mail/" + hex.EncodeToString(sum[:16]) + at.Format("/200601021504"), Type: "mail", Time: at, Identity: identity}
+	if !h.config.Online(identity) {
+		h.tell(n, 0)
+		return nil
+	}
+	n.ID += "/again"
+	h.tell(n, h.secondLook)
 	return nil
 }
