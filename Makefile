@@ -4,7 +4,7 @@ CLIENT := internal/console/assets/vendor/socket.io.min.js
 CLIENTS := conformance/node_modules/.package-lock.json
 FUZZTIME ?= 30s
 
-.PHONY: run build client test lint bench fuzz faults
+.PHONY: run build client test lint bench fuzz faults endure
 
 run: build
 	./holdpost serve --dev
@@ -41,6 +41,11 @@ bench:
 fuzz: $(CLIENTS)
 	go test -short -list '^Fuzz' ./... | awk '/^Fuzz/ { name[++n] = $$1 } /^ok/ { while (n) print name[n--], $$2 }' | \
 	while read name package; do go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$package || exit 1; done
+
+# A restart with 10,000 clients, and half an hour of clients that come and go: what is lost, what it takes.
+endure:
+	go run ./bench/endure restart -clients 10000
+	go run ./bench/endure soak -minutes 30
 
 # Kills, power cuts and full disks, many times over; power cuts need root and loop devices.
 faults:

@@ -44,6 +44,20 @@ func newEvent(e *queue.Event) event {
 
 func newGap(g queue.Gap) *gap { return &gap{g.Topic, g.From.String(), g.To.String(), g.Cause} }
 
+// event finds one event by its id.
+func (a *api) event(w http.ResponseWriter, r *http.Request) {
+	topic := r.PathValue("topic")
+	if !a.allow(w, r, auth.Subscribe, topic) {
+		return
+	}
+	e, err := a.Broker.Event(r.Context(), topic, r.PathValue("id"))
+	if err != nil {
+		a.refuse(w, r, err)
+		return
+	}
+	reply(w, newEvent(e))
+}
+
 func (a *api) events(w http.ResponseWriter, r *http.Request) {
 	q := query{from: string(queue.StartFirst), limit: defaultLimit}
 	if !q.read(w, r, "from", "limit", "follow") {

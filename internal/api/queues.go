@@ -1,6 +1,7 @@
 package api
 
 import (
+	"iter"
 	"net/http"
 	"time"
 
@@ -205,8 +206,9 @@ type receiptList struct {
 }
 
 type receipt struct {
-	What     string `json:"what"` // stored, delivered, acked, nacked, expired or dead-lettered
-	Time     string `json:"time"`
+	What     string `json:"what"`            // stored, delivered, acked, nacked, expired or dead-lettered
+	Time     string `json:"time,omitempty"`  // left out if nobody kept it
+	Queue    string `json:"queue,omitempty"` // but for stored
 	Offset   string `json:"offset"`
 	Consumer string `json:"consumer,omitempty"`
 	Attempt  int    `json:"attempt,omitempty"`
@@ -219,19 +221,35 @@ func (a *api) receipts(w http.ResponseWriter, r *http.Request) {
 	if !ok || !a.allow(w, r, auth.Subscribe, q.Topic()) {
 		return
 	}
+	a.tellReceipts(w, r, q.Receipts(r.Context(), query.since), query.limit)
+}
+
+// receiptsOf tells what became of one event.
+func (a *api) receiptsOf(w http.ResponseWriter, r *http.Request) {
+	q := query{limit: defaultLimit}
+	topic := r.PathValue("topic")
+	if !q.read(w, r, "limit") || !a.allow(w, r, auth.Subscribe, topic) {
+		return
+	}
+	a.tellReceipts(w, r, a.Broker.ReceiptsOf(r.Context(), topic, r.PathValue("id")), q.limit)
+}
+
+func (a *api) tellReceipts(w http.ResponseWriter, r *http.Request, all iter.Seq2[queue.Receipt, error], limit int) {
 	out := receiptList{Receipts: []receipt{}, Complete: true}
-	for one, err := range q.Receipts(r.Context(), query.since) {
+	for one, err := range all {
 		if err != nil {
 			a.refuse(w, r, err)
 			return
 		}
-		if len(out.Receipts) == min(query.limit, maxLimit) {
+		if len(out.Receipts) == min(limit, maxLimit) {
 			out.Complete = false
 			break
 		}
-		out.Receipts = append(out.Receipts, receipt{
-			one.What, one.Time.UTC().Format(time.RFC3339Nano), one.Offset.String(), one.Consumer, one.Attempt, one.Reason,
-		})
+		told := receipt{What: one.What, Queue: one.Queue, Offset: one.Offset.String(), Consumer: one.Consumer, Attempt: one.Attempt, Reason: one.Reason}
+		if !one.Time.IsZero() {
+			told.Time = one.Time.UTC().Format(time.RFC3339Nano)
+		}
+		out.Receipts = append(out.Receipts, told)
 	}
 	reply(w, out)
 }

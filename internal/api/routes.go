@@ -30,6 +30,8 @@ func (a *api) routes() []route {
 		{"PUT", "/v1/topics/{topic}", "Create a topic, or change how it is kept", toManage, nil, topicConfig{}, topicInfo{}, a.createTopic},
 		{"DELETE", "/v1/topics/{topic}", "Delete a topic and its events", toManage, nil, nil, nil, a.deleteTopic},
 		{"GET", "/v1/topics/{topic}/events", "Events of a topic; with follow=true as application/x-ndjson, going on with what comes", byName, []string{"from", "limit", "follow"}, nil, page{}, a.events},
+		{"GET", "/v1/topics/{topic}/events/{id}", "The event that was published with an id, or at an offset", byName, nil, nil, event{}, a.event},
+		{"GET", "/v1/topics/{topic}/events/{id}/receipts", "What became of an event in all queues that read its topic", byName, []string{"limit"}, nil, receiptList{}, a.receiptsOf},
 
 		{"GET", "/v1/queues", "Queues, those first that were not used for longest", toManage, []string{"topic", "limit"}, nil, queueList{}, a.queues},
 		{"GET", "/v1/queues/{queue}", "A queue", toManage, []string{"topic"}, nil, queueInfo{}, a.queue},

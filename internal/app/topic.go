@@ -17,6 +17,21 @@ type topicInfo struct {
 	Config  map[string]any `json:"config"`
 }
 
+type receipts struct {
+	Receipts []receipt `json:"receipts"`
+	Complete bool      `json:"complete"`
+}
+
+type receipt struct {
+	Queue    string `json:"queue,omitempty"`
+	What     string `json:"what"`
+	Time     string `json:"time,omitempty"`
+	Offset   string `json:"offset"`
+	Consumer string `json:"consumer,omitempty"`
+	Attempt  int    `json:"attempt,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+}
+
 func showTopic(w io.Writer, answer any) {
 	t := answer.(*topicInfo)
 	row(w, "topic", t.Topic)
@@ -58,6 +73,22 @@ func newTopic() *cobra.Command {
 			do: func(cmd *cobra.Command, c *client, args []string) (any, error) {
 				t := new(topicInfo)
 				return t, c.call(cmd.Context(), http.MethodGet, path("topics", args[0]), nil, t)
+			},
+		}.command(),
+		call{
+			use: "receipts TOPIC ID", short: "Tell what became of an event in the queues that read its topic", args: []string{"TOPIC", "ID"},
+			long: `Tell what became of an event, in each queue that reads its topic. ID is what it was published with, or its
+offset. When, and by whom, is known of queues that were made with receipts.`,
+			example: "  holdpost topic receipts orders order-7",
+			do: func(cmd *cobra.Command, c *client, args []string) (any, error) {
+				page := new(receipts)
+				return page, c.call(cmd.Context(), http.MethodGet, path("topics", args[0], "events", args[1], "receipts")+"?limit="+pageSize, nil, page)
+			},
+			show: func(w io.Writer, answer any) {
+				row(w, "QUEUE", "WHAT", "TIME", "CONSUMER", "ATTEMPT", "REASON")
+				for _, r := range answer.(*receipts).Receipts {
+					row(w, r.Queue, r.What, r.Time, r.Consumer, r.Attempt, r.Reason)
+				}
 			},
 		}.command(),
 		call{
