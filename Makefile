@@ -47,6 +47,6 @@ endure:
 	go run ./bench/endure restart -clients 10000
 	go run ./bench/endure soak -minutes 30
 
-# Kills, power cuts and full disks, many times over; power cuts need root and loop devices.
+# Kills, power cuts, disks that fill up, fail and hang, damage: many times over; most need root and loop devices.
 faults:
 	HOLDPOST_FAULTS=long go test -count=1 -timeout 30m -v ./internal/faults

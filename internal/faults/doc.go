@@ -1,5 +1,6 @@
-// Package faults has tests alone: a child process publishes and consumes until it is killed, or its disk loses power or fills up;
-// another one goes on where it was; and package history checks what all of them saw.
+// Package faults has tests alone: a child process publishes and consumes until it is killed or stopped, or its disk loses power, fills
+// up, fails or hangs, or is damaged; another one goes on where it was; and package history checks what all of them saw.
+// docs/reliability.md has the results.
 //
 //	go test ./internal/faults         a few rounds
 //	make faults                       many
