@@ -67,19 +67,21 @@ func (f *handledFile) load() error {
 
 // write adds offsets, and syncs. A file of many is written anew with the last of them.
 func (f *handledFile) write(offsets []string) error {
-	f.lines = append(f.lines, offsets...)
-	if len(f.lines) > 2*maxRemembered {
-		return f.shrink()
-	}
-	_, err := f.file.WriteString(strings.Join(offsets, "\n") + "\n")
-	if err != nil {
+	if _, err := f.file.WriteString(strings.Join(offsets, "\n") + "\n"); err != nil {
 		return err
 	}
-	return f.file.Sync()
+	if err := f.file.Sync(); err != nil {
+		return err
+	}
+	if f.lines = append(f.lines, offsets...); len(f.lines) > 2*maxRemembered {
+		f.lines = slices.Clone(f.lines[len(f.lines)-maxRemembered:])
+		_ = f.shrink() // on an error the file is as it was, and goes on growing
+	}
+	return nil
 }
 
+// shrink writes the file anew.
 func (f *handledFile) shrink() error {
-	f.lines = slices.Clone(f.lines[len(f.lines)-maxRemembered:])
 	file, err := os.OpenFile(f.path+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -97,7 +99,7 @@ func (f *handledFile) shrink() error {
 		file.Close()
 		return err
 	}
-	f.file.Close() // everything in it is in the new one
+	f.file.Close() // everything that counts is in the new one
 	f.file = file
 	return syncDir(f.path)
 }
