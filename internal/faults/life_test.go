@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -111,8 +112,8 @@ func (l life) live() error {
 			return err
 		}
 		queues = append(queues, q)
-		n.Record(history.Event{Kind: history.Queue, Queue: r.name(), Topic: r.config.Topic, Shared: r.config.Shared,
-			Timeout: max(0, r.config.AckTimeout), Limit: max(0, r.config.MaxDeliveries)})
+		n.Record(history.Event{Kind: history.Queue, Queue: r.name(), Topic: r.config.Topic, Names: strings.Join(r.config.Events, " "),
+			Shared: r.config.Shared, Ordered: r.config.Ordered, Timeout: max(0, r.config.AckTimeout), Limit: max(0, r.config.MaxDeliveries)})
 		for i := range r.consumers {
 			n.group.Go(func() { n.consume(r, q, i) })
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/holdpost/holdpost/queue"
 )
 
-var topics = []string{"orders", "chat/1"}
+var topics = []string{"orders", "chat/1", "chat/2"}
 
 const publishers = 6 // each with one topic
 
@@ -35,6 +35,10 @@ var roles = []role{
 		Backoff: []time.Duration{10 * time.Millisecond}}, consumers: 3},
 	{config: queue.QueueConfig{Topic: "chat/1", Name: "lease", From: queue.StartFirst, Shared: true, AckTimeout: 3 * time.Second, MaxDeliveries: 6,
 		Backoff: []time.Duration{0, 20 * time.Millisecond}}, consumers: 2, forgetful: true},
+	{config: queue.QueueConfig{Topic: "chat/*", Name: "all", From: queue.StartFirst}, consumers: 1},
+	{config: queue.QueueConfig{Topic: "orders", Name: "some", From: queue.StartFirst, Events: []string{"f"}, AckTimeout: -1}, manual: true, consumers: 1},
+	{config: queue.QueueConfig{Topic: "orders", Name: "keys", From: queue.StartFirst, Shared: true, Ordered: true, AckTimeout: -1, MaxDeliveries: 20,
+		Backoff: []time.Duration{time.Millisecond}}, consumers: 3},
 }
 
 func digest(name string, args []byte, attachments [][]byte) string {
@@ -47,6 +51,12 @@ func digest(name string, args []byte, attachments [][]byte) string {
 func message(seed uint64, p, n int) queue.Message {
 	r := rand.New(rand.NewPCG(seed, uint64(p)<<32|uint64(n)))
 	m := queue.Message{Topic: topics[p%len(topics)], Event: "e", ID: fmt.Sprintf("%d/%d", p, n)}
+	if n%3 == 0 {
+		m.Event = "f"
+	}
+	if n%2 == 0 {
+		m.Key = fmt.Sprint("key ", n%5)
+	}
 	m.Args = fmt.Appendf(nil, `[%d,%q]`, n, strings.Repeat("x", r.IntN(400)))
 	switch c := r.IntN(100); {
 	case c == 0 || n == 3: // some in every run
@@ -85,10 +95,11 @@ func (n *node) try(m queue.Message, r *rand.Rand, again bool) bool {
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(r.IntN(3000))*time.Microsecond)
 	}
 	defer cancel()
-	e := history.Event{Kind: history.Publish, Topic: m.Topic, ID: m.ID, Content: digest(m.Event, m.Args, m.Attachments)}
+	e := history.Event{Kind: history.Publish, Topic: m.Topic, ID: m.ID, Name: m.Event, Key: m.Key,
+		Content: digest(m.Event, m.Args, m.Attachments)}
 	n.Record(e)
 	stored, err := n.broker.Publish(ctx, m)
-	e.Content = ""
+	e.Name, e.Key, e.Content = "", "", ""
 	e.Kind, e.Offset = history.Stored, stored.Offset
 	switch {
 	case errors.Is(err, queue.ErrUnknown):

@@ -7,8 +7,8 @@
 //
 // Checking takes time and memory in proportion to the events, times the queues that read a topic, and one sort of the offsets.
 //
-// Limits: a queue has one topic, no filter and no TTL, and takes every event of the topic from where it begins; a publisher
-// repeats an id within the dedupe window only.
+// Limits: the topic of a queue may end in a *, and be no other pattern; events have no TTL; a publisher repeats an id within the
+// dedupe window only.
 package history
 
 import (
@@ -26,12 +26,12 @@ import (
 type Kind string
 
 const (
-	Publish  Kind = "publish"  // about to publish: Topic, ID, Content
+	Publish  Kind = "publish"  // about to publish: Topic, ID, Content, Name, Key
 	Stored   Kind = "stored"   // without an error: Topic, ID, Offset
 	Rejected Kind = "rejected" // with an error that says that it is not stored: Topic, ID
 	Unknown  Kind = "unknown"  // with queue.ErrUnknown: Topic, ID
 
-	Queue   Kind = "queue"   // the queue exists from now on, or goes on: Queue, Topic, Shared, Timeout, Limit; Offset after which it begins
+	Queue   Kind = "queue"   // the queue exists from now on, or goes on: Queue, Topic, Names, Shared, Ordered, Timeout, Limit; Offset after which it begins
 	Attach  Kind = "attach"  // about to attach: Queue, Consumer, Through
 	Detach  Kind = "detach"  // about to close the consumer: Queue, Consumer
 	Deliver Kind = "deliver" // handed to the consumer: Queue, Consumer, Topic, ID, Content, Offset, Attempt
@@ -73,7 +73,12 @@ type Event struct {
 	// Unflushed says that nothing which happened since the Start is on the disk for sure.
 	Unflushed bool `json:"unflushed,omitempty"`
 
+	Name string `json:"name,omitempty"`
+	Key  string `json:"key,omitempty"`
+
+	Names   string        `json:"names,omitempty"` // the only ones that a queue takes, with spaces between
 	Shared  bool          `json:"shared,omitempty"`
+	Ordered bool          `json:"ordered,omitempty"` // by key
 	Timeout time.Duration `json:"timeout,omitempty"` // the queue's AckTimeout; 0 is none
 	Limit   int           `json:"limit,omitempty"`   // the queue's MaxDeliveries; 0 is none
 

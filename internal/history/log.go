@@ -22,6 +22,7 @@ func (p place) compare(q place) int {
 // entry is one publication: everything that is known about one id of a topic.
 type entry struct {
 	topic, id, content string
+	name, key          string
 
 	published bool
 	floor     place // the highest place of its topic that was known to be taken when it was published first
@@ -32,7 +33,6 @@ type entry struct {
 
 	known bool // it is in the log, at place
 	place place
-	rank  int // among the known events of its topic
 	read  bool
 	gone  bool // it is not there at the end, and it was said why
 }
@@ -120,6 +120,7 @@ func (l *log) observe(e Event) {
 		x := l.entry(e)
 		if !x.published {
 			x.published, x.content, x.floor = true, e.Content, l.topic(e.Topic).top
+			x.name, x.key = e.Name, e.Key
 		} else if x.content != e.Content {
 			l.violate(Phantom, "%s was published with two contents", x)
 		}
@@ -193,7 +194,6 @@ func (l *log) conclude() {
 		slices.SortFunc(t.entries, func(a, b *entry) int { return a.place.compare(b.place) })
 		missing, from, to := 0, -1, -1
 		for rank, x := range t.entries {
-			x.rank = rank
 			if x.rejected && !x.stored && !x.maybe {
 				l.violate(Resurrected, "%s was rejected, and was there at %v", x, x.place)
 			}

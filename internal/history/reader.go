@@ -2,6 +2,7 @@ package history
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/holdpost/holdpost/queue"
@@ -27,6 +28,7 @@ type mail struct {
 	ever     bool // it was acknowledged some time, perhaps: a crash may take that back or not
 	rejected bool
 	dead     bool
+	before   int // the rank before it with its key, -1 for none
 }
 
 // consumer is one attachment.
@@ -44,12 +46,15 @@ type consumer struct {
 
 // reader is a queue.
 type reader struct {
-	name, topic string
+	name, topic string   // topic may be a pattern
+	names       []string // of the events that it wants; none is all
 	shared      bool
+	ordered     bool
 	timeout     time.Duration
 	limit       int
 
-	begin     int // the first rank that is the queue's
+	entries   []*entry // that it wants, by rank
+	begin     int      // the first rank that is the queue's
 	mails     []mail
 	consumers map[string]*consumer
 	top       int    // the highest rank that was ever delivered
@@ -118,17 +123,21 @@ func (rs *readers) observe(i int, e Event) {
 		q.makeSure(c)
 	case Deliver:
 		x := rs.ids[[2]string{e.Topic, e.ID}]
-		if x.known && x.topic == q.topic && rs.place(e.Offset) == x.place { // else it was lost there, and published again
+		switch {
+		case !x.known || rs.place(e.Offset) != x.place: // it was lost there, and published again
+		case !q.wants(x):
+			rs.violate(Phantom, "queue %s: %s is not for it", q.name, x)
+		default:
 			rs.deliver(q, c, x, e)
 		}
 	case Acking, Acked, Refused, GiveUp:
 		p := rs.place(e.Offset)
 		switch x := rs.places[p]; {
-		case x == nil || x.topic != q.topic:
+		case x == nil || !q.wants(x):
 		case x.place == p:
-			rs.settle(i, q, c, x.rank, e)
+			rs.settle(i, q, c, q.rank(x), e)
 		case e.Through: // it was lost there, and what is before it was acknowledged all the same
-			if rank := search(rs.log.topic(q.topic).entries, p) - 1; rank >= 0 {
+			if rank := search(q.entries, p) - 1; rank >= 0 {
 				rs.settle(i, q, c, rank, e)
 			}
 		}
@@ -138,9 +147,9 @@ func (rs *readers) observe(i int, e Event) {
 func (rs *readers) queue(e Event) {
 	q := rs.queues[e.Queue]
 	if q == nil {
-		entries := rs.log.topic(e.Topic).entries
-		q = &reader{name: e.Queue, topic: e.Topic, shared: e.Shared, mails: make([]mail, len(entries)), consumers: map[string]*consumer{}}
-		for q.begin < len(entries) && entries[q.begin].place.compare(rs.place(e.Offset)) <= 0 {
+		q = &reader{name: e.Queue, topic: e.Topic, names: strings.Fields(e.Names), shared: e.Shared, ordered: e.Ordered, consumers: map[string]*consumer{}}
+		rs.collect(q)
+		for q.begin < len(q.entries) && q.entries[q.begin].place.compare(rs.place(e.Offset)) <= 0 {
 			q.begin++
 		}
 		q.top, q.floor, q.first = q.begin-1, q.begin, -1
@@ -148,6 +157,39 @@ func (rs *readers) queue(e Event) {
 	}
 	q.timeout, q.limit = e.Timeout, e.Limit
 }
+
+// collect finds the events that a queue wants.
+func (rs *readers) collect(q *reader) {
+	for _, t := range rs.topics {
+		for _, x := range t.entries {
+			if q.wants(x) {
+				q.entries = append(q.entries, x)
+			}
+		}
+	}
+	slices.SortFunc(q.entries, func(a, b *entry) int { return a.place.compare(b.place) })
+	q.mails = make([]mail, len(q.entries))
+	last := map[string]int{} // with a key
+	for rank, x := range q.entries {
+		q.mails[rank].before = -1
+		if before, ok := last[x.key]; ok && x.key != "" {
+			q.mails[rank].before = before
+		}
+		last[x.key] = rank
+	}
+}
+
+func (q *reader) wants(x *entry) bool {
+	topic := x.topic == q.topic
+	if prefix, ok := strings.CutSuffix(q.topic, "*"); ok {
+		rest, ok := strings.CutPrefix(x.topic, prefix)
+		topic = ok && !strings.Contains(rest, "/")
+	}
+	return topic && (len(q.names) == 0 || slices.Contains(q.names, x.name))
+}
+
+// rank returns where an event that the queue wants is among those.
+func (q *reader) rank(x *entry) int { return search(q.entries, x.place) - 1 }
 
 // end ends the process: what was not acknowledged durably is not acknowledged.
 func (q *reader) end(clean bool, now time.Duration) {
@@ -193,11 +235,12 @@ func (q *reader) release(c *consumer) {
 }
 
 func (rs *readers) deliver(q *reader, c *consumer, x *entry, e Event) {
-	rank, m := x.rank, &q.mails[x.rank]
+	rank := q.rank(x)
+	m := &q.mails[rank]
 	if rank < q.begin {
 		rs.violate(Phantom, "queue %s: %s was there before the queue was", q.name, x)
 	}
-	if !m.delivered && rank > q.top+1 {
+	if !m.delivered && rank > q.top+1 && !q.ordered { // else it waits for one with its key, and others pass it
 		rs.passed(q, q.top+1, rank, q.gaps, "queue "+q.name)
 	}
 	q.top = max(q.top, rank)
@@ -226,7 +269,11 @@ func durably(sure bool) string {
 }
 
 func (rs *readers) deliverShared(q *reader, c *consumer, x *entry, e Event) {
-	m := &q.mails[x.rank]
+	rank := q.rank(x)
+	m := &q.mails[rank]
+	if q.ordered && x.key != "" {
+		rs.deliverInOrder(q, rank)
+	}
 	if m.delivered && m.life == rs.life {
 		if e.Attempt <= m.attempt {
 			rs.violate(Repeat, "queue %s: attempt %d of %s came after attempt %d", q.name, e.Attempt, x, m.attempt)
@@ -236,25 +283,38 @@ func (rs *readers) deliverShared(q *reader, c *consumer, x *entry, e Event) {
 		}
 	}
 	if e.Attempt == 1 {
-		if x.rank < q.first {
-			rs.violate(Disorder, "queue %s: %s came for the first time after %s", q.name, x, rs.log.topic(q.topic).entries[q.first])
+		if rank < q.first && !q.ordered {
+			rs.violate(Disorder, "queue %s: %s came for the first time after %s", q.name, x, q.entries[q.first])
 		}
-		q.first = max(q.first, x.rank)
+		q.first = max(q.first, rank)
 	}
 	if m.holder = nil; !c.detached {
 		m.holder = c
-		c.holds = append(c.holds, x.rank)
+		c.holds = append(c.holds, rank)
+	}
+}
+
+// deliverInOrder looks at the event with the same key before one that is delivered: it has to be settled.
+func (rs *readers) deliverInOrder(q *reader, rank int) {
+	before := q.mails[rank].before
+	if before < q.begin {
+		return
+	}
+	m := &q.mails[before]
+	told := slices.ContainsFunc(q.gaps, func(g span) bool { return g.from <= before && before < g.end })
+	if m.acked == 0 && !m.ever && !m.rejected && !told && !(q.limit > 0 && m.attempt >= q.limit) {
+		rs.violate(Disorder, "queue %s: %s came before the one with its key that is before it, %s, was settled", q.name, q.entries[rank], q.entries[before])
 	}
 }
 
 func (rs *readers) deliverPersonal(q *reader, c *consumer, x *entry, e Event) {
-	rank := x.rank
+	rank := q.rank(x)
 	switch before, was := c.attempts[rank]; {
 	case was && e.Attempt <= before:
 		rs.violate(Repeat, "queue %s: attempt %d of %s came to %s after attempt %d", q.name, e.Attempt, x, c.name, before)
 	case !was && (e.Attempt == 1 || c.through):
 		if rank < c.first {
-			rs.violate(Disorder, "queue %s: %s came to %s after %s", q.name, x, c.name, rs.log.topic(q.topic).entries[c.first])
+			rs.violate(Disorder, "queue %s: %s came to %s after %s", q.name, x, c.name, q.entries[c.first])
 		}
 		from := c.first + 1
 		if c.first < 0 { // it begins where the queue stands
@@ -278,8 +338,7 @@ func (rs *readers) passed(q *reader, from, to int, gaps []span, who string) {
 		}
 	}
 	if from < to {
-		entries := rs.log.topic(q.topic).entries
-		rs.violate(Hole, "%s: %d events from %s on were passed over, then came %s", who, to-from, entries[from], entries[to])
+		rs.violate(Hole, "%s: %d events from %s on were passed over, then came %s", who, to-from, q.entries[from], q.entries[to])
 	}
 }
 
@@ -298,8 +357,7 @@ func (rs *readers) told(q *reader, c *consumer, g queue.Gap) {
 	if !because {
 		rs.violate(Gapped, "queue %s: a gap %v to %v because of %s was told, and nothing is gone there", q.name, from, to, g.Cause)
 	}
-	entries := rs.log.topic(q.topic).entries
-	if g := (span{search(entries, from), search(entries, to)}); g.from < g.end {
+	if g := (span{search(q.entries, from), search(q.entries, to)}); g.from < g.end {
 		c.gaps = append(c.gaps, g)
 		if !slices.Contains(q.gaps, g) {
 			q.gaps = append(q.gaps, g)
@@ -332,7 +390,7 @@ func (rs *readers) settle(i int, q *reader, c *consumer, rank int, e Event) {
 	case Acked:
 		if q.shared && m.attempt != e.Attempt && m.life == rs.life {
 			rs.violate(Shared, "queue %s: %s could acknowledge attempt %d of event %s, though attempt %d was handed out", q.name, c.name,
-				e.Attempt, rs.log.topic(q.topic).entries[rank].id, m.attempt)
+				e.Attempt, q.entries[rank].id, m.attempt)
 		}
 		for r := q.from(rank, e.Through); r <= rank; r++ {
 			m := &q.mails[r]
@@ -364,11 +422,11 @@ func (q *reader) from(rank int, through bool) int {
 
 func (rs *readers) dead(q *reader, e Event) {
 	x := rs.places[rs.place(e.Offset)]
-	if x == nil || x.topic != q.topic {
+	if x == nil || !q.wants(x) {
 		rs.violate(Phantom, "queue %s: a dead letter of %s, where no event was", q.name, e.Offset)
 		return
 	}
-	m := &q.mails[x.rank]
+	m := &q.mails[q.rank(x)]
 	switch {
 	case m.dead:
 		rs.violate(Limit, "queue %s: %s is a dead letter twice", q.name, x)
@@ -385,7 +443,7 @@ func (rs *readers) conclude() {
 			rs.violate(Unfinished, "queue %s was not drained", q.name)
 			continue
 		}
-		for rank, x := range rs.log.topic(q.topic).entries {
+		for rank, x := range q.entries {
 			m := &q.mails[rank]
 			told := slices.ContainsFunc(q.gaps, func(g span) bool { return g.from <= rank && rank < g.end })
 			switch {

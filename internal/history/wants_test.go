@@ -1,0 +1,94 @@
+package history_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/holdpost/holdpost/internal/history"
+	"github.com/holdpost/holdpost/queue"
+)
+
+// TestWhatAQueueWants is about queues that do not take each event of one topic in its order: those of a pattern, those that want some
+// names, and those that are ordered by key.
+func TestWhatAQueueWants(t *testing.T) {
+	// The events, each with the sequence of its place here.
+	log := []history.Event{
+		{Topic: "chat/1", Name: "e", Key: "a"},
+		{Topic: "chat/2", Name: "f", Key: "b"},
+		{Topic: "orders", Name: "f", Key: "a"},
+		{Topic: "chat/1", Name: "f", Key: "a"},
+		{Topic: "chat/1/x", Name: "e"},
+		{Topic: "chat/1", Name: "e", Key: "b"},
+	}
+	pattern := history.Event{Topic: "chat/*"}
+	names := history.Event{Topic: "chat/1", Names: "e g"}
+	keys := history.Event{Topic: "chat/*", Shared: true, Ordered: true}
+	for _, c := range []struct {
+		name  string
+		queue history.Event
+		steps []int // sequences that are delivered, and, negative, acknowledged
+		rule  history.Rule
+	}{
+		{"a pattern", pattern, []int{1, -1, 2, -2, 4, -4, 6, -6}, ""},
+		{"a topic that the pattern does not match", pattern, []int{1, -1, 2, -2, 3, -3, 4, -4, 6, -6}, history.Phantom},
+		{"a topic below", pattern, []int{1, -1, 2, -2, 4, -4, 5, -5, 6, -6}, history.Phantom},
+		{"one of the topics is passed over", pattern, []int{1, -1, 4, -4, 6, -6}, history.Hole},
+		{"two topics are swapped", pattern, []int{2, -2, 1, -1, 4, -4, 6, -6}, history.Disorder},
+		{"names", names, []int{1, -1, 6, -6}, ""},
+		{"a name that it does not want", names, []int{1, -1, 4, -4, 6, -6}, history.Phantom},
+		{"a name is passed over", names, []int{6, -6}, history.Hole},
+		{"keys", keys, []int{1, 2, -1, 4, -2, 6, -4, -6}, ""},
+		{"a key waits and another goes on", keys, []int{1, 2, -2, 6, -6, -1, 4, -4}, ""},
+		{"two with a key at a time", keys, []int{1, 2, 4, -1, -2, -4, 6, -6}, history.Disorder},
+		{"a key is swapped", keys, []int{1, 4, -4, -1, 2, -2, 6, -6}, history.Disorder},
+		{"the last one never comes", keys, []int{1, -1, 2, -2, 4, -4}, history.Lost},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			offset := func(seq int) queue.Offset { return queue.Offset{Epoch: 7, Seq: uint64(seq)} }
+			es := []history.Event{{Kind: history.Start, Offset: offset(0)}}
+			add := func(e history.Event, kind history.Kind) {
+				e.Kind = kind
+				es = append(es, e)
+			}
+			q := c.queue
+			q.Queue = "q"
+			add(q, history.Queue)
+			about := history.Event{Queue: "q", Consumer: "c"}
+			add(about, history.Attach)
+			for i, e := range log {
+				e.ID = fmt.Sprint(i + 1)
+				add(e, history.Publish)
+				e.Offset = offset(i + 1)
+				add(e, history.Stored)
+			}
+			for _, step := range c.steps {
+				e := about
+				e.Attempt = 1
+				if step > 0 {
+					e.Topic, e.ID, e.Offset = log[step-1].Topic, fmt.Sprint(step), offset(step)
+					add(e, history.Deliver)
+					continue
+				}
+				e.Offset = offset(-step)
+				add(e, history.Acking)
+				add(e, history.Acked)
+			}
+			add(about, history.Drained)
+			for i, e := range log {
+				e.ID, e.Offset = fmt.Sprint(i+1), offset(i+1)
+				add(e, history.Read)
+			}
+			for _, topic := range []string{"chat/1", "chat/2", "chat/1/x", "orders"} {
+				add(history.Event{Topic: topic}, history.End)
+			}
+			r := history.Check(es)
+			switch {
+			case c.rule == "" && len(r.Violations) > 0:
+				t.Error(r)
+			case c.rule != "" && !slices.Contains(r.Broken(), c.rule):
+				t.Errorf("want %s, got %s", c.rule, r)
+			}
+		})
+	}
+}
