@@ -29,6 +29,7 @@ type memoryJournal struct {
 	dropped  uint64 // positions up to here are gone
 	broken   bool   // nothing is stored any more
 	dead     bool   // the server was killed: what it has not stored is lost
+	busy     bool   // others move it on: whenever somebody looks it is further
 	records  []storedRecord
 	sessions map[string]storedSession
 }
@@ -130,6 +131,9 @@ func (j *memoryJournal) Read(ctx context.Context, keys []string, after, upto uin
 func (j *memoryJournal) Last() uint64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.busy {
+		j.last++
+	}
 	return j.last
 }
 
@@ -388,6 +392,21 @@ func TestRecovery(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Whoever comes back gets in though the journal moves on all the time, as it does when many come back at once.
+func TestRecoveryWhileTheJournalMovesOn(t *testing.T) {
+	onStage(t, holdpost.Recovery{}, nil, func(t *testing.T, st *stage) {
+		ann := st.visit(peertest.WebSocket, nil)
+		st.emit(st.main, "e", 1)
+		ann.want("live", "e 1")
+		ann.drop()
+		st.emit(st.main, "e", 2)
+		synctest.Wait()
+		st.journal.busy, st.journal.slow = true, time.Millisecond
+		ann.back("while the journal moves on")
+		ann.want("missed", "e 2")
+	})
 }
 
 // What fails on the reference server.

@@ -387,6 +387,11 @@ func (s *Socket) replay(b *comeback, upto func() uint64) bool {
 		}
 		s.session.out.advance(through)
 		b.after = through
+		if len(page) == 0 {
+			// Nothing came for it meanwhile. The journal may have moved on: when many come back at once it does so with each of
+			// them, and whoever wanted to be up to date would wait for all others.
+			return true
+		}
 		s.conn.session.Flush()
 		if !s.drained() {
 			return false
