@@ -12,7 +12,6 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 )
 
 // benchPlan says what a bench does.
@@ -95,7 +94,7 @@ Limits of the server may be in the way: of connections by address or identity, a
 		}
 		defer api.close()
 		b := newBenchRun(p, api, cmd.ErrOrStderr())
-		if file, ok := cmd.ErrOrStderr().(interface{ Fd() uintptr }); ok && term.IsTerminal(int(file.Fd())) {
+		if _, ok := terminal(cmd.ErrOrStderr()); ok {
 			b.progress = cmd.ErrOrStderr()
 		}
 		result, err := b.run(cmd.Context())

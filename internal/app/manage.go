@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -58,9 +59,12 @@ func (l call) command() *cobra.Command {
 		if l.show == nil {
 			return nil
 		}
-		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+		var table bytes.Buffer
+		w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 		l.show(w, answer)
-		return w.Flush()
+		w.Flush() // into memory
+		_, err = io.WriteString(out, fit(table.String(), terminalWidth(out)))
+		return err
 	})
 	return cmd
 }

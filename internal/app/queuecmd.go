@@ -66,6 +66,20 @@ func onQueue(args []string, query url.Values, do ...string) string {
 	return path(append([]string{"queues", args[1]}, do...)...) + "?" + query.Encode()
 }
 
+// newQueueConfig is how a queue behaves; what is left out is not changed.
+type newQueueConfig struct {
+	From          string   `json:"from,omitempty"`
+	Personal      bool     `json:"personal,omitempty"`
+	Ordered       bool     `json:"ordered,omitempty"`
+	Receipts      bool     `json:"receipts,omitempty"`
+	Events        []string `json:"events,omitempty"`
+	AckTimeout    string   `json:"ackTimeout,omitempty"`
+	Backoff       []string `json:"backoff,omitempty"`
+	MaxDeliveries int      `json:"maxDeliveries,omitempty"`
+	MaxPending    int      `json:"maxPending,omitempty"`
+	Expiry        string   `json:"expiry,omitempty"`
+}
+
 var queueArgs = []string{"TOPIC", "QUEUE"}
 
 func newQueue() *cobra.Command {
@@ -73,6 +87,7 @@ func newQueue() *cobra.Command {
 	limited := func(cmd *cobra.Command) {
 		cmd.Flags().IntVar(&limit, "limit", 100, "at most so many events, up to 1000")
 	}
+	var made newQueueConfig
 	var pull struct {
 		most int
 		wait string
@@ -116,10 +131,27 @@ func newQueue() *cobra.Command {
 			},
 		}.command(),
 		call{
-			use: "create TOPIC QUEUE", short: "Make a shared queue, which holds what is published from now on", args: queueArgs, show: showQueue,
+			use: "create TOPIC QUEUE", short: "Make a queue, or change how it behaves", args: queueArgs, show: showQueue,
+			long: `Make a shared queue, whose consumers get each event once between them, or with --personal one whose consumers
+all get every event. It holds what is published from now on, or --from somewhere else. Of a queue that exists
+the flags that are given change what it has. TOPIC may be a pattern.`,
+			example: "  holdpost queue create jobs workers --ack-timeout 2m --max-deliveries 5 --receipts",
+			flags: func(cmd *cobra.Command) {
+				f := cmd.Flags()
+				f.StringVar(&made.From, "from", "", "where a new queue begins: new, first, last, an offset, or a time")
+				f.BoolVar(&made.Personal, "personal", false, "each consumer gets every event; QUEUE is the identity whose it is")
+				f.BoolVar(&made.Ordered, "ordered", false, "keep the order of events with the same key")
+				f.BoolVar(&made.Receipts, "receipts", false, "keep what becomes of each event, when, and by whom")
+				f.StringSliceVar(&made.Events, "event", nil, "take only events with these `names`")
+				f.StringVar(&made.AckTimeout, "ack-timeout", "", "how long a consumer may take with an event, as in 30s; -1s is for ever")
+				f.StringSliceVar(&made.Backoff, "backoff", nil, "before an event comes again, after its first failure, its second and so on, as in `1s,10s,1m`")
+				f.IntVar(&made.MaxDeliveries, "max-deliveries", 0, "then an event becomes a dead letter; -1 is never")
+				f.IntVar(&made.MaxPending, "max-pending", 0, "events that are handed out and not acknowledged")
+				f.StringVar(&made.Expiry, "expiry", "", "delete the queue when nobody used it for so long; -1s is never")
+			},
 			do: func(cmd *cobra.Command, c *client, args []string) (any, error) {
 				q := new(queueInfo)
-				return q, c.call(cmd.Context(), http.MethodPut, onQueue(args, url.Values{}), struct{}{}, q)
+				return q, c.call(cmd.Context(), http.MethodPut, onQueue(args, url.Values{}), &made, q)
 			},
 		}.command(),
 		call{
