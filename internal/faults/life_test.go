@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -33,6 +34,9 @@ type life struct {
 	// Eager attaches consumers at once; else they wait until the broker is ready.
 	Eager bool
 
+	// Later are events that are to be there before the queues can be empty, each as its topic and id.
+	Later [][2]string
+
 	// Drain publishes only what has no outcome yet, consumes until all queues are empty, reads everything, and ends.
 	Drain bool
 }
@@ -47,6 +51,7 @@ type node struct {
 	broker *queue.Broker
 	close  func() error
 	stop   chan struct{} // closed when publishers and consumers are to end
+	later  sync.Mutex    // guards Later
 	group  sync.WaitGroup
 }
 
@@ -176,6 +181,20 @@ func (n *node) drain(queues []*queue.Queue) error {
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
+	for _, x := range n.Later {
+		for {
+			if _, err := n.broker.Event(ctx, x[0], x[1]); err == nil {
+				break
+			} else if !errors.Is(err, queue.ErrNotFound) {
+				return fmt.Errorf("event %s of %q, which was for later: %w", x[1], x[0], err)
+			}
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return fmt.Errorf("event %s of %q, which was for later, does not come", x[1], x[0])
+			}
+		}
+	}
 	for i, q := range queues {
 		for {
 			info, err := q.Info(context.Background())

@@ -61,7 +61,9 @@ func message(seed uint64, p, n int) queue.Message {
 	switch c := r.IntN(100); {
 	case c == 0 || n == 3: // some in every run
 		m.Args = []byte("{}") // no array
-	case c == 1:
+	case c < 6:
+		m.Delay = time.Duration(1+r.IntN(300)) * time.Millisecond
+	case c == 6:
 		m.Attachments = [][]byte{make([]byte, r.IntN(20_000))}
 	}
 	return m
@@ -97,15 +99,23 @@ func (n *node) try(m queue.Message, r *rand.Rand, again bool) bool {
 	defer cancel()
 	e := history.Event{Kind: history.Publish, Topic: m.Topic, ID: m.ID, Name: m.Event, Key: m.Key,
 		Content: digest(m.Event, m.Args, m.Attachments)}
+	if m.Delay > 0 {
+		e.Wall = time.Now().Add(m.Delay).UnixNano()
+	}
 	n.Record(e)
 	stored, err := n.broker.Publish(ctx, m)
-	e.Name, e.Key, e.Content = "", "", ""
+	e.Name, e.Key, e.Content, e.Wall = "", "", "", 0
 	e.Kind, e.Offset = history.Stored, stored.Offset
 	switch {
 	case errors.Is(err, queue.ErrUnknown):
 		e.Kind = history.Unknown
 	case err != nil:
 		e.Kind = history.Rejected
+	case stored.Offset == queue.Offset{}:
+		e.Kind = history.Later
+		n.later.Lock()
+		n.Later = append(n.Later, [2]string{m.Topic, m.ID})
+		n.later.Unlock()
 	}
 	n.Record(e)
 	if err == nil || e.Kind == history.Rejected && (!again || queue.Code(err) == "invalid_args") {
@@ -141,6 +151,7 @@ func (t *taker) Deliver(d queue.Delivery) bool {
 	}
 	e := t.event(history.Deliver)
 	e.Topic, e.ID, e.Content, e.Offset, e.Attempt = d.Topic, d.ID, digest(d.Name, d.Args, d.Attachments), d.Offset, d.Attempt
+	e.Wall = time.Now().UnixNano()
 	t.Record(e)
 	t.todo <- d
 	return true

@@ -84,6 +84,9 @@ func (r *run) process(each func(n int, e history.Event, v victim)) error {
 	r.Helper()
 	r.Number++
 	r.Eager = r.random.IntN(2) == 0
+	if r.AcceptLoss { // who knows what has become of them
+		r.Later = nil
+	}
 	config, err := json.Marshal(r.life)
 	if err != nil {
 		r.Fatal(err)
@@ -123,7 +126,10 @@ func (r *run) process(each func(n int, e history.Event, v victim)) error {
 func (r *run) note(e history.Event) {
 	r.events = append(r.events, e)
 	var p, n int
-	if e.Kind != history.Publish && e.Kind != history.Stored && e.Kind != history.Rejected {
+	if e.Kind == history.Later {
+		r.Later = append(r.Later, [2]string{e.Topic, e.ID})
+	}
+	if e.Kind != history.Publish && e.Kind != history.Stored && e.Kind != history.Later && e.Kind != history.Rejected {
 		return
 	}
 	if _, err := fmt.Sscanf(e.ID, "%d/%d", &p, &n); err != nil {
@@ -158,6 +164,9 @@ func (r *run) killAt(events int, what string, fault func()) {
 func (r *run) crashed(what string) {
 	lost := what == powerCut && r.Level == embedded.LevelMemory
 	r.events = append(r.events, history.Event{Kind: history.Crash, Content: what, Unflushed: lost})
+	if lost {
+		r.Later = nil
+	}
 }
 
 // stopAt runs a child that stops in an orderly way.

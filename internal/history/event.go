@@ -26,15 +26,16 @@ import (
 type Kind string
 
 const (
-	Publish  Kind = "publish"  // about to publish: Topic, ID, Content, Name, Key
+	Publish  Kind = "publish"  // about to publish: Topic, ID, Content, Name, Key, Wall if it is for later
 	Stored   Kind = "stored"   // without an error: Topic, ID, Offset
+	Later    Kind = "later"    // without an error, to be published later: Topic, ID
 	Rejected Kind = "rejected" // with an error that says that it is not stored: Topic, ID
 	Unknown  Kind = "unknown"  // with queue.ErrUnknown: Topic, ID
 
 	Queue   Kind = "queue"   // the queue exists from now on, or goes on: Queue, Topic, Names, Shared, Ordered, Timeout, Limit; Offset after which it begins
 	Attach  Kind = "attach"  // about to attach: Queue, Consumer, Through
 	Detach  Kind = "detach"  // about to close the consumer: Queue, Consumer
-	Deliver Kind = "deliver" // handed to the consumer: Queue, Consumer, Topic, ID, Content, Offset, Attempt
+	Deliver Kind = "deliver" // handed to the consumer: Queue, Consumer, Topic, ID, Content, Offset, Attempt, Wall
 	Told    Kind = "told"    // a gap was told: Queue, Consumer, Gap
 	Acking  Kind = "acking"  // about to acknowledge: Queue, Consumer, Offset, Attempt, Through
 	Acked   Kind = "acked"   // without an error, in memory at least: as Acking
@@ -69,6 +70,9 @@ type Event struct {
 	Attempt  int          `json:"attempt,omitempty"`
 	Through  bool         `json:"through,omitempty"` // acknowledges everything up to Offset, not it alone
 	Reject   bool         `json:"reject,omitempty"`
+
+	// Wall is ns since 1970: when it happened, or, of an event for later, before when it must not be there.
+	Wall int64 `json:"wall,omitempty"`
 
 	// Unflushed says that nothing which happened since the Start is on the disk for sure.
 	Unflushed bool `json:"unflushed,omitempty"`

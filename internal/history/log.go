@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/holdpost/holdpost/queue"
 )
@@ -23,10 +24,12 @@ func (p place) compare(q place) int {
 type entry struct {
 	topic, id, content string
 	name, key          string
+	due                int64 // ns since 1970; 0 is at once
 
 	published bool
 	floor     place // the highest place of its topic that was known to be taken when it was published first
 	stored    bool  // a publisher was told so
+	later     bool  // a publisher was told that it is stored for later
 	rejected  bool
 	open      bool // an attempt to publish it has no outcome yet
 	maybe     bool // one has none for good: what becomes of a later one says nothing about it
@@ -120,7 +123,7 @@ func (l *log) observe(e Event) {
 		x := l.entry(e)
 		if !x.published {
 			x.published, x.content, x.floor = true, e.Content, l.topic(e.Topic).top
-			x.name, x.key = e.Name, e.Key
+			x.name, x.key, x.due = e.Name, e.Key, e.Wall
 		} else if x.content != e.Content {
 			l.violate(Phantom, "%s was published with two contents", x)
 		}
@@ -134,6 +137,9 @@ func (l *log) observe(e Event) {
 		if x.place.life == t.top.life && x.place.compare(t.top) > 0 || x.place.life > t.top.life {
 			t.top = x.place
 		}
+	case Later:
+		x := l.entry(e)
+		x.later, x.open = true, false
 	case Rejected:
 		x := l.entry(e)
 		x.open, x.rejected = false, true
@@ -148,6 +154,9 @@ func (l *log) observe(e Event) {
 		}
 		if x.content != e.Content {
 			l.violate(Phantom, "%s was published as %.80q, and was there as %.80q", x, x.content, e.Content)
+		}
+		if e.Kind == Deliver && e.Wall < x.due {
+			l.violate(Early, "%s came %v before its time", x, time.Duration(x.due-e.Wall))
 		}
 		l.found(x, e)
 		x.read = x.read || e.Kind == Read
@@ -190,11 +199,17 @@ func (l *log) accepted(p place) bool {
 
 // conclude ranks the events of each topic, and looks for what should be there at the end and is not.
 func (l *log) conclude() {
+	some := slices.ContainsFunc(l.losses, func(loss queue.Loss) bool { return loss.From <= loss.To }) // it may have been among them
+	for _, x := range l.ids {
+		if x.later && !x.known && !some {
+			l.violate(Lost, "%s was stored for later, and never came", x)
+		}
+	}
 	for name, t := range l.topics {
 		slices.SortFunc(t.entries, func(a, b *entry) int { return a.place.compare(b.place) })
 		missing, from, to := 0, -1, -1
 		for rank, x := range t.entries {
-			if x.rejected && !x.stored && !x.maybe {
+			if x.rejected && !x.stored && !x.later && !x.maybe {
 				l.violate(Resurrected, "%s was rejected, and was there at %v", x, x.place)
 			}
 			x.gone = l.accepted(x.place) || x.place.compare(l.trimmed) <= 0 && l.trimmed.seq > 0

@@ -9,6 +9,31 @@ import (
 	"github.com/holdpost/holdpost/queue"
 )
 
+// TestLater is about an event that is to be published later.
+func TestLater(t *testing.T) {
+	at := queue.Offset{Epoch: 7, Seq: 1}
+	event := func(kind history.Kind, o queue.Offset, wall int64) history.Event {
+		return history.Event{Kind: kind, Topic: "t", ID: "1", Queue: "q", Consumer: "c", Attempt: 1, Offset: o, Wall: wall}
+	}
+	check := func(came bool, wall int64) history.Report {
+		es := []history.Event{{Kind: history.Start, Offset: queue.Offset{Epoch: 7}}, {Kind: history.Queue, Queue: "q", Topic: "t"}, {Kind: history.Attach, Queue: "q", Consumer: "c"},
+			event(history.Publish, queue.Offset{}, 1000), event(history.Later, queue.Offset{}, 0)}
+		if came {
+			es = append(es, event(history.Deliver, at, wall), event(history.Acking, at, 0), event(history.Acked, at, 0), event(history.Read, at, 0))
+		}
+		return history.Check(append(es, history.Event{Kind: history.Drained, Queue: "q"}, history.Event{Kind: history.End, Topic: "t"}))
+	}
+	if r := check(true, 1000); len(r.Violations) > 0 {
+		t.Error(r)
+	}
+	if r := check(true, 999); !slices.Contains(r.Broken(), history.Early) {
+		t.Error("too early: ", r)
+	}
+	if r := check(false, 0); !slices.Contains(r.Broken(), history.Lost) {
+		t.Error("never: ", r)
+	}
+}
+
 // TestWhatAQueueWants is about queues that do not take each event of one topic in its order: those of a pattern, those that want some
 // names, and those that are ordered by key.
 func TestWhatAQueueWants(t *testing.T) {
