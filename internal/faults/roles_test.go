@@ -63,7 +63,9 @@ func message(seed uint64, p, n int) queue.Message {
 		m.Args = []byte("{}") // no array
 	case c < 6:
 		m.Delay = time.Duration(1+r.IntN(300)) * time.Millisecond
-	case c == 6:
+	case c < 10:
+		m.TTL = time.Duration(1+r.IntN(500)) * time.Millisecond
+	case c == 10:
 		m.Attachments = [][]byte{make([]byte, r.IntN(20_000))}
 	}
 	return m
@@ -97,14 +99,14 @@ func (n *node) try(m queue.Message, r *rand.Rand, again bool) bool {
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(r.IntN(3000))*time.Microsecond)
 	}
 	defer cancel()
-	e := history.Event{Kind: history.Publish, Topic: m.Topic, ID: m.ID, Name: m.Event, Key: m.Key,
+	e := history.Event{Kind: history.Publish, Topic: m.Topic, ID: m.ID, Name: m.Event, Key: m.Key, TTL: m.TTL,
 		Content: digest(m.Event, m.Args, m.Attachments)}
 	if m.Delay > 0 {
 		e.Wall = time.Now().Add(m.Delay).UnixNano()
 	}
 	n.Record(e)
 	stored, err := n.broker.Publish(ctx, m)
-	e.Name, e.Key, e.Content, e.Wall = "", "", "", 0
+	e.Name, e.Key, e.Content, e.TTL, e.Wall = "", "", "", 0, time.Now().UnixNano()
 	e.Kind, e.Offset = history.Stored, stored.Offset
 	switch {
 	case errors.Is(err, queue.ErrUnknown):

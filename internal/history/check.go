@@ -17,6 +17,7 @@ const (
 	Backwards   Rule = "backwards"   // an event got a lower offset than one that was stored before it was published
 	Reuse       Rule = "reuse"       // one offset means two events, or one event has two offsets
 	Early       Rule = "early"       // an event that is for later was there before
+	Expired     Rule = "expired"     // an event was handed out after its time
 	Disorder    Rule = "disorder"    // a queue handed out an earlier event for the first time after a later one
 	Hole        Rule = "hole"        // a queue passed over an event, and told nobody
 	Repeat      Rule = "repeat"      // an event came again, and neither was its attempt higher nor was the process another

@@ -7,7 +7,7 @@
 //
 // Checking takes time and memory in proportion to the events, times the queues that read a topic, and one sort of the offsets.
 //
-// Limits: the topic of a queue may end in a *, and be no other pattern; events have no TTL; a publisher repeats an id within the
+// Limits: the topic of a queue may end in a *, and be no other pattern; a publisher repeats an id within the
 // dedupe window only.
 package history
 
@@ -26,8 +26,8 @@ import (
 type Kind string
 
 const (
-	Publish  Kind = "publish"  // about to publish: Topic, ID, Content, Name, Key, Wall if it is for later
-	Stored   Kind = "stored"   // without an error: Topic, ID, Offset
+	Publish  Kind = "publish"  // about to publish: Topic, ID, Content, Name, Key, TTL, Wall if it is for later
+	Stored   Kind = "stored"   // without an error: Topic, ID, Offset, Wall
 	Later    Kind = "later"    // without an error, to be published later: Topic, ID
 	Rejected Kind = "rejected" // with an error that says that it is not stored: Topic, ID
 	Unknown  Kind = "unknown"  // with queue.ErrUnknown: Topic, ID
@@ -77,8 +77,9 @@ type Event struct {
 	// Unflushed says that nothing which happened since the Start is on the disk for sure.
 	Unflushed bool `json:"unflushed,omitempty"`
 
-	Name string `json:"name,omitempty"`
-	Key  string `json:"key,omitempty"`
+	Name string        `json:"name,omitempty"`
+	Key  string        `json:"key,omitempty"`
+	TTL  time.Duration `json:"ttl,omitempty"`
 
 	Names   string        `json:"names,omitempty"` // the only ones that a queue takes, with spaces between
 	Shared  bool          `json:"shared,omitempty"`

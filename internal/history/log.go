@@ -25,6 +25,8 @@ type entry struct {
 	topic, id, content string
 	name, key          string
 	due                int64 // ns since 1970; 0 is at once
+	ttl                time.Duration
+	until              int64 // ns since 1970: not to be handed out any more; 0 is not known
 
 	published bool
 	floor     place // the highest place of its topic that was known to be taken when it was published first
@@ -123,7 +125,7 @@ func (l *log) observe(e Event) {
 		x := l.entry(e)
 		if !x.published {
 			x.published, x.content, x.floor = true, e.Content, l.topic(e.Topic).top
-			x.name, x.key, x.due = e.Name, e.Key, e.Wall
+			x.name, x.key, x.due, x.ttl = e.Name, e.Key, e.Wall, e.TTL
 		} else if x.content != e.Content {
 			l.violate(Phantom, "%s was published with two contents", x)
 		}
@@ -132,6 +134,9 @@ func (l *log) observe(e Event) {
 	case Stored:
 		x := l.entry(e)
 		x.stored, x.open = true, false
+		if x.ttl > 0 && x.until == 0 {
+			x.until = e.Wall + int64(x.ttl)
+		}
 		l.found(x, e)
 		t := l.topic(e.Topic)
 		if x.place.life == t.top.life && x.place.compare(t.top) > 0 || x.place.life > t.top.life {
@@ -158,12 +163,18 @@ func (l *log) observe(e Event) {
 		if e.Kind == Deliver && e.Wall < x.due {
 			l.violate(Early, "%s came %v before its time", x, time.Duration(x.due-e.Wall))
 		}
+		if late := time.Duration(e.Wall - x.until); e.Kind == Deliver && x.until > 0 && late > expiresWithin {
+			l.violate(Expired, "%s came %v after its time", x, late)
+		}
 		l.found(x, e)
 		x.read = x.read || e.Kind == Read
 	case End:
 		l.topic(e.Topic).ended = true
 	}
 }
+
+// expiresWithin is how late an event may be noted that was handed out in time.
+const expiresWithin = time.Second
 
 // found takes note of where an event is.
 func (l *log) found(x *entry, e Event) {
@@ -213,7 +224,7 @@ func (l *log) conclude() {
 				l.violate(Resurrected, "%s was rejected, and was there at %v", x, x.place)
 			}
 			x.gone = l.accepted(x.place) || x.place.compare(l.trimmed) <= 0 && l.trimmed.seq > 0
-			if t.ended && !x.read && !x.gone {
+			if t.ended && !x.read && !x.gone && x.ttl == 0 {
 				if missing == 0 {
 					from = rank
 				}

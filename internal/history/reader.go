@@ -302,7 +302,7 @@ func (rs *readers) deliverInOrder(q *reader, rank int) {
 	}
 	m := &q.mails[before]
 	told := slices.ContainsFunc(q.gaps, func(g span) bool { return g.from <= before && before < g.end })
-	if m.acked == 0 && !m.ever && !m.rejected && !told && !(q.limit > 0 && m.attempt >= q.limit) {
+	if m.acked == 0 && !m.ever && !m.rejected && !told && q.entries[before].ttl == 0 && !(q.limit > 0 && m.attempt >= q.limit) {
 		rs.violate(Disorder, "queue %s: %s came before the one with its key that is before it, %s, was settled", q.name, q.entries[rank], q.entries[before])
 	}
 }
@@ -336,6 +336,9 @@ func (rs *readers) passed(q *reader, from, to int, gaps []span, who string) {
 		if g.from <= from {
 			from = max(from, g.end)
 		}
+	}
+	for from < to && q.entries[from].ttl > 0 { // it has expired
+		from++
 	}
 	if from < to {
 		rs.violate(Hole, "%s: %d events from %s on were passed over, then came %s", who, to-from, q.entries[from], q.entries[to])
@@ -447,7 +450,7 @@ func (rs *readers) conclude() {
 			m := &q.mails[rank]
 			told := slices.ContainsFunc(q.gaps, func(g span) bool { return g.from <= rank && rank < g.end })
 			switch {
-			case rank < q.begin || told || m.dead:
+			case rank < q.begin || told || m.dead || x.ttl > 0:
 			case (m.rejected || q.limit > 0 && m.attempt >= q.limit) && len(rs.losses) > 0: // its dead letter may be what was lost
 			case !m.delivered:
 				rs.violate(Lost, "queue %s: %s was never delivered, and nobody was told", q.name, x)

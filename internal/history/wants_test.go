@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/holdpost/holdpost/internal/history"
 	"github.com/holdpost/holdpost/queue"
@@ -31,6 +32,32 @@ func TestLater(t *testing.T) {
 	}
 	if r := check(false, 0); !slices.Contains(r.Broken(), history.Lost) {
 		t.Error("never: ", r)
+	}
+}
+
+// TestExpiry is about an event that has a time to live.
+func TestExpiry(t *testing.T) {
+	event := func(kind history.Kind, seq uint64, wall int64) history.Event {
+		return history.Event{Kind: kind, Topic: "t", ID: fmt.Sprint(seq), Queue: "q", Consumer: "c", Attempt: 1, Offset: queue.Offset{Epoch: 7, Seq: seq}, Wall: wall}
+	}
+	short := event(history.Publish, 1, 0)
+	short.TTL = time.Second
+	check := func(came bool, wall int64) history.Report {
+		es := []history.Event{{Kind: history.Start, Offset: queue.Offset{Epoch: 7}}, {Kind: history.Queue, Queue: "q", Topic: "t"}, {Kind: history.Attach, Queue: "q", Consumer: "c"},
+			short, event(history.Stored, 1, 1e9), event(history.Publish, 2, 0), event(history.Stored, 2, 1e9)}
+		if came {
+			es = append(es, event(history.Deliver, 1, wall), event(history.Acking, 1, 0), event(history.Acked, 1, 0))
+		}
+		es = append(es, event(history.Deliver, 2, wall), event(history.Acking, 2, 0), event(history.Acked, 2, 0), event(history.Read, 2, 0))
+		return history.Check(append(es, history.Event{Kind: history.Drained, Queue: "q"}, history.Event{Kind: history.End, Topic: "t"}))
+	}
+	for _, r := range []history.Report{check(true, 2e9), check(false, 5e9)} {
+		if len(r.Violations) > 0 {
+			t.Error(r)
+		}
+	}
+	if r := check(true, 5e9); !slices.Contains(r.Broken(), history.Expired) {
+		t.Error("too late: ", r)
 	}
 }
 
