@@ -128,7 +128,7 @@ func (s *Socket) dispatch(ctx context.Context, event string, args Args) (reply [
 	first, more := s.ns.handler(event), s.listenersTo(event)
 	if first == nil {
 		if len(more) == 0 {
-			return nil, &Error{Code: CodeUnknownEvent, Message: "nobody handles this event"}
+			return nil, ErrUnhandled
 		}
 		first, more = more[0], more[1:]
 	}
@@ -143,7 +143,11 @@ func (s *Socket) dispatch(ctx context.Context, event string, args Args) (reply [
 
 // answer sends what a handler returned to the client that asked for an ack.
 func (s *Socket) answer(p *packet.Packet, reply []any, err error, flush bool) {
-	if errors.Is(err, ErrUnanswered) {
+	switch {
+	case errors.Is(err, ErrUnanswered):
+		return
+	case errors.Is(err, ErrUnhandled):
+		s.logUnanswered(p.Name, err)
 		return
 	}
 	var raw, attachments [][]byte
@@ -203,7 +207,7 @@ func (s *Socket) logUnanswered(event string, err error) {
 		return
 	}
 	log := s.conn.srv.config.Logger.Warn
-	if _, coded := errors.AsType[*Error](err); coded {
+	if _, coded := errors.AsType[*Error](err); coded || errors.Is(err, ErrUnhandled) {
 		log = s.conn.srv.config.Logger.Debug // the client's mistake, not ours
 	}
 	log("handler returned an error", "namespace", s.ns.name, "socket", s.id, "event", event, "error", err)

@@ -24,7 +24,7 @@
 //
 // A handler answers an ack with what it returns. An error is answered as an object {"error": {"code", "message"}}: an
 // [Error] with its own code and message, any other error with code "internal", its text going to the log and not to the
-// peer. An event that nobody handles is answered with code "unknown_event".
+// peer. An event that nobody handles is not answered, which a [Wrapper] can change; see [ErrUnhandled].
 //
 // # Delivery
 //

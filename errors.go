@@ -18,6 +18,10 @@ var ErrInvalidName = errors.New("holdpost: invalid name")
 // ErrUnanswered is returned by a handler, or by a [Wrapper], that leaves an ack unanswered, for the client to wait for in vain.
 var ErrUnanswered = errors.New("holdpost: left unanswered")
 
+// ErrUnhandled is what a [Wrapper] gets from the handlers of an event when there are none. Unless it makes another error of it, the
+// event's ack is left unanswered, as other servers leave it: clients expect their own timeout then.
+var ErrUnhandled = errors.New("holdpost: nobody handles this event")
+
 // Error is an error that reaches the peer: a handler that returns one has its ack answered with
 // {"error": {"code": Code, "message": Message}}. Codes are stable strings that programs compare; messages are for people.
 type Error struct {
@@ -31,7 +35,7 @@ func (e *Error) Error() string { return e.Code + ": " + e.Message }
 const (
 	CodeInternal        = "internal"         // a handler's uncoded error or panic
 	CodeInvalidArgument = "invalid_argument" // the arguments do not fit the event
-	CodeUnknownEvent    = "unknown_event"    // nobody handles the event, and it asked for an ack
+	CodeUnknownEvent    = "unknown_event"    // nobody handles the event, for servers that say so; see [ErrUnhandled]
 )
 
 // ConnectError refuses a socket: a gate that returns one has Message and Data sent to the client, which sees them as

@@ -144,9 +144,17 @@ func TestNoHandler(t *testing.T) {
 		c := w.connect(transport)
 		c.Send(`42["nobody","x"]`)
 		c.Send(`421["nobody","x"]`)
-		c.Want("whoever asks is told", `431[{"error":{"code":"unknown_event","message":"nobody handles this event"}}]`)
 		c.Send(`422["known","x"]`)
-		c.Want("and the socket goes on", `432["x"]`)
+		c.Want("nobody is answered, and the socket goes on", `432["x"]`)
+		w.main.Wrap(func(ctx context.Context, s *holdpost.Socket, event string, args holdpost.Args, next holdpost.Handler) ([]any, error) {
+			reply, err := next(ctx, s, args)
+			if errors.Is(err, holdpost.ErrUnhandled) {
+				err = &holdpost.Error{Code: holdpost.CodeUnknownEvent, Message: event}
+			}
+			return reply, err
+		})
+		c.Send(`423["nobody","x"]`)
+		c.Want("unless the program says so", `433[{"error":{"code":"unknown_event","message":"nobody"}}]`)
 	})
 }
 
@@ -182,21 +190,15 @@ func TestHandlerErrors(t *testing.T) {
 // A handler may leave an ack unanswered, and a wrapper may so for the events that nobody handles.
 func TestUnanswered(t *testing.T) {
 	run(t, holdpost.Config{}, func(t *testing.T, w *world, transport string) {
-		w.main.Wrap(func(ctx context.Context, s *holdpost.Socket, _ string, args holdpost.Args, next holdpost.Handler) ([]any, error) {
-			reply, err := next(ctx, s, args)
-			if e, ok := errors.AsType[*holdpost.Error](err); ok && e.Code == holdpost.CodeUnknownEvent {
-				return nil, holdpost.ErrUnanswered
-			}
-			return reply, err
-		})
 		w.main.On("silent", func(context.Context, *holdpost.Socket, holdpost.Args) ([]any, error) {
 			return []any{"unheard"}, fmt.Errorf("silent: %w", holdpost.ErrUnanswered)
 		})
+		w.main.On("said", func(context.Context, *holdpost.Socket, holdpost.Args) ([]any, error) { return nil, holdpost.ErrUnanswered })
 		w.main.On("echo", func(_ context.Context, _ *holdpost.Socket, args holdpost.Args) ([]any, error) {
 			return []any{args}, nil
 		})
 		c := w.connect(transport)
-		for i, event := range []string{"silent", "unknown"} {
+		for i, event := range []string{"silent", "said"} {
 			c.Send(fmt.Sprintf(`42%d["%s"]`, i, event))
 			c.Send(fmt.Sprintf(`42["%s"]`, event))
 		}
@@ -380,6 +382,7 @@ func TestPanic(t *testing.T) {
 		var got record
 		got.watch(w.main)
 		got.watch(w.srv.Of("/other"))
+		w.srv.Of("/other").On("echo", reply)
 		started, release := make(chan bool), make(chan bool)
 		w.main.On("panic", func(context.Context, *holdpost.Socket, holdpost.Args) ([]any, error) {
 			close(started)
@@ -404,8 +407,8 @@ func TestPanic(t *testing.T) {
 		}
 		other.Send(`421["echo"]`)
 		other.Want("others go on", `431[]`)
-		c.Send(`42/other,1["x"]`)
-		c.Want("and so does its other namespace", `43/other,1[{"error":{"code":"unknown_event","message":"nobody handles this event"}}]`)
+		c.Send(`42/other,1["echo"]`)
+		c.Want("and so does its other namespace", `43/other,1[]`)
 		c.join("/", "")
 	})
 }

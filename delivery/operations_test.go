@@ -72,7 +72,6 @@ func TestBadOperations(t *testing.T) {
 		{"invalid_offset", "publish", []any{map[string]any{"topic": "t", "expectLast": "x"}, "e"}},
 		{"invalid_offset", "history", []any{map[string]any{"topic": "t", "from": "!"}}},
 		{"invalid_argument", "history", []any{map[string]any{"topic": "t", "limit": "many"}}},
-		{"unknown_event", "dance", nil},
 	} {
 		ann.refused(c.code, c.operation, c.args...)
 	}

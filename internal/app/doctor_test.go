@@ -25,6 +25,7 @@ func TestDoctorFindsWhatAProxySpoils(t *testing.T) {
 	quiet := slog.New(slog.DiscardHandler)
 	srv := holdpost.NewServer(&holdpost.Config{Logger: quiet, PingInterval: ping, Origins: []string{"https://good.example"}})
 	t.Cleanup(func() { srv.Close() })
+	srv.Of("/").Wrap(answerUnhandled)
 	backend := httptest.NewServer(srv)
 	t.Cleanup(backend.Close)
 	at, err := url.Parse(backend.URL)

@@ -201,12 +201,22 @@ func (s *server) startSockets(journal *delivery.Journal, endpoints []hooks.Hook)
 		MaxSubscriptions: c.Limits.Subscriptions, Logger: s.log,
 	})
 	s.post.Handle(main)
+	main.Wrap(answerUnhandled)
 	s.hooks.Watch(main, func(event string) bool { return slices.Contains(metrics.Operations, event) })
 	s.closers = append(s.closers, closer{"delivery", func() error { s.post.Close(); return nil }})
 }
 
 // refused counts a connection that was not let in.
 func (s *server) refused(by string) { s.metrics.Refused.WithLabelValues(by).Inc() }
+
+// answerUnhandled tells a client that it has called an operation which does not exist.
+func answerUnhandled(ctx context.Context, s *holdpost.Socket, _ string, args holdpost.Args, next holdpost.Handler) ([]any, error) {
+	reply, err := next(ctx, s, args)
+	if errors.Is(err, holdpost.ErrUnhandled) {
+		err = &holdpost.Error{Code: holdpost.CodeUnknownEvent, Message: "there is no such operation, and no hook for events"}
+	}
+	return reply, err
+}
 
 func (s *server) startStore(ctx context.Context) (err error) {
 	c := s.config

@@ -80,6 +80,7 @@ func TestTracing(t *testing.T) {
 	srv := holdpost.NewServer(&holdpost.Config{Logger: slog.New(slog.DiscardHandler)})
 	defer srv.Close()
 	tracing.operations(srv.Of("/"))
+	srv.Of("/").Wrap(answerUnhandled)
 	peer := peertest.New(t, srv).Connect(peertest.WebSocket)
 	peer.Send("40")
 	peer.Next()

@@ -42,6 +42,13 @@ func TestWhatIsCounted(t *testing.T) {
 			return nil, &holdpost.Error{Code: "forbidden"}
 		})
 		main.On("odd", func(context.Context, *holdpost.Socket, holdpost.Args) ([]any, error) { return nil, errors.New("x") })
+		main.Wrap(func(ctx context.Context, s *holdpost.Socket, _ string, args holdpost.Args, next holdpost.Handler) ([]any, error) {
+			reply, err := next(ctx, s, args)
+			if errors.Is(err, holdpost.ErrUnhandled) {
+				err = &holdpost.Error{Code: holdpost.CodeUnknownEvent}
+			}
+			return reply, err
+		})
 		p := peertest.New(t, srv).Connect(peertest.WebSocket)
 		p.Send("40")
 		p.Next()
