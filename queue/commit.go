@@ -17,7 +17,7 @@ import (
 
 const (
 	batchEvents = 1000    // events in one commit
-	batchStates = 256     // cursors in one commit: they give way to events
+	batchStates = 64      // cursors in one commit: events wait for it
 	batchBytes  = 8 << 20 // bytes in one commit
 
 	ackPatience = 5 * time.Second        // how long the log may take to answer a batch

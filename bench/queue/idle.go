@@ -20,7 +20,7 @@ import (
 type idle struct {
 	Queues int           `json:"queues"`
 	Start  time.Duration `json:"startns"` // of engine, index and broker, until it is ready
-	Memory float64       `json:"bytes"`   // heap of the process after a start, less that of an empty store, for each queue
+	Memory float64       `json:"bytes"`   // heap of the process after the start, less that before it, for each queue
 	Disk   int64         `json:"disk"`    // bytes
 }
 
@@ -32,12 +32,12 @@ func measureIdle(ctx context.Context, dir string, queues int, logger *slog.Logge
 	if err != nil {
 		return nil, err
 	}
-	empty := heap()
 	err = makeIdle(ctx, s.broker, queues)
 	if err := errors.Join(err, s.close()); err != nil {
 		return nil, err
 	}
 	s = nil // so that nothing of it is counted
+	before := heap()
 	start := time.Now()
 	if s, err = openStore(ctx, dir, logger); err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func measureIdle(ctx context.Context, dir string, queues int, logger *slog.Logge
 		}
 	}
 	x.Start = time.Since(start).Round(time.Millisecond)
-	x.Memory = float64(heap()-empty) / float64(queues)
+	x.Memory = float64(heap()-before) / float64(queues)
 	if err := s.close(); err != nil {
 		return nil, err
 	}
