@@ -193,7 +193,9 @@ func TestUnanswered(t *testing.T) {
 		w.main.On("silent", func(context.Context, *holdpost.Socket, holdpost.Args) ([]any, error) {
 			return []any{"unheard"}, fmt.Errorf("silent: %w", holdpost.ErrUnanswered)
 		})
-		w.main.On("said", func(context.Context, *holdpost.Socket, holdpost.Args) ([]any, error) { return nil, holdpost.ErrUnanswered })
+		w.main.On("said", func(context.Context, *holdpost.Socket, holdpost.Args) ([]any, error) {
+			return nil, holdpost.ErrUnanswered
+		})
 		w.main.On("echo", func(_ context.Context, _ *holdpost.Socket, args holdpost.Args) ([]any, error) {
 			return []any{args}, nil
 		})
