@@ -30,6 +30,8 @@ func build(ctx context.Context, binary string) error {
 	return nil
 }
 
+const anyPort = "127.0.0.1:0"
+
 // server is the binary on one data directory. It keeps its addresses over restarts.
 type server struct {
 	binary, dir string
@@ -38,7 +40,7 @@ type server struct {
 }
 
 func newServer(o *options, name string) *server {
-	return &server{binary: o.binary, dir: filepath.Join(o.dir, name), listen: "127.0.0.1:0", api: "127.0.0.1:0"}
+	return &server{binary: o.binary, dir: filepath.Join(o.dir, name), listen: anyPort, api: anyPort}
 }
 
 // start returns once the server is ready.
@@ -58,7 +60,9 @@ func (s *server) start(ctx context.Context) error {
 		s.kill()
 		return fmt.Errorf("the server did not start: %w", err)
 	}
-	s.listen, s.api = at.Listen, at.Internal
+	if s.listen == anyPort { // later starts keep them, while others publish to the second
+		s.listen, s.api = at.Listen, at.Internal
+	}
 	return nil
 }
 
