@@ -24,7 +24,7 @@ var floors = [][]string{
 	2: {"", "queue"},
 	3: {"internal/auth", "client", "delivery", "queue/embedded", "queue/index", "webtransport"},
 	4: {"holdposttest", "internal/api", "internal/config", "internal/console", "internal/gate", "internal/history", "internal/hooks", "internal/metrics", "queue/local"},
-	5: {"internal/app", "conformance", "conformance/parsers", "bench", "bench/client", "bench/endure", "bench/load", "bench/queue", "bench/target", "internal/faults", "examples/chat"},
+	5: {"internal/app", "conformance", "conformance/parsers", "bench", "bench/client", "bench/endure", "bench/load", "bench/program", "bench/queue", "bench/target", "internal/faults", "examples/chat"},
 	6: {"cmd/holdpost"},
 }
 

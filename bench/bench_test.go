@@ -79,7 +79,7 @@ func TestReport(t *testing.T) {
 		t.Errorf("emit1: %+v", e)
 	}
 	var b bytes.Buffer
-	if err := r.print(&b); err != nil {
+	if err := r.Print(&b); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"86.0 (85.0–87.0)", "| NO", "6.00 (5.00–7.00)", "| 0.50", "≤ 0.6 ×", "| yes"} {

@@ -113,7 +113,7 @@ func (row *row) judge() {
 }
 
 // print writes a table that is Markdown as it stands.
-func (r *report) print(w io.Writer) error {
+func (r *report) Print(w io.Writer) error {
 	fmt.Fprintf(w, "%s\n", r.Machine)
 	for _, name := range r.order {
 		fmt.Fprintf(w, "%s: %s\n", name, r.Peers[name])

@@ -38,7 +38,6 @@ func TestPlayground(t *testing.T) {
 	runScript(t, "playground.mjs", newServer(t), "HOLDPOST_CHROMIUM="+chromium, "HOLDPOST_ARTIFACTS="+artifacts)
 }
 
-// A client that opened a session and vanished does not keep the server from ending in good order.
 // The bundles of the official client come from the server itself, under the names that pages know.
 func TestClientBundle(t *testing.T) {
 	if testing.Short() {
@@ -60,6 +59,7 @@ func TestClientBundle(t *testing.T) {
 	}
 }
 
+// A client that opened a session and vanished does not keep the server from ending in good order.
 func TestStopBesidesVanishedClient(t *testing.T) {
 	skipShort(t)
 	s := newServer(t)

@@ -4,23 +4,18 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
-	"syscall"
+	"strings"
 	"time"
+
+	"github.com/holdpost/holdpost/bench/program"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
-}
+func main() { program.Main(run) }
 
 type options struct {
 	idle      int
@@ -62,26 +57,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o, err := parseOptions(args, stderr)
-	if err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return 0
-		}
-		fmt.Fprintln(stderr, "client:", err)
-		return 2
-	}
-	r, err := measure(ctx, o, stderr)
-	if err == nil && o.json {
-		e := json.NewEncoder(stdout)
-		e.SetIndent("", "  ")
-		err = e.Encode(r)
-	} else if err == nil {
-		r.print(stdout)
-	}
-	if err != nil {
-		fmt.Fprintln(stderr, "client:", err)
-		return 1
-	}
-	return 0
+	return program.Measure("client", err, o.json, func() (program.Report, error) { return measure(ctx, o, stderr) }, stdout, stderr)
 }
 
 // report is what -json prints.
@@ -128,7 +104,8 @@ func measure(ctx context.Context, o options, progress io.Writer) (r *report, err
 	return r, nil
 }
 
-func (r *report) print(w io.Writer) {
+func (r *report) Print(w io.Writer) error {
+	var b strings.Builder
 	verdict := func(ok bool) string {
 		if ok {
 			return "met"
@@ -136,14 +113,16 @@ func (r *report) print(w io.Writer) {
 		return "NOT met"
 	}
 	if i := r.Idle; i != nil {
-		fmt.Fprintf(w, "%d idle clients: %d B each in their process (≤ 12000: %s)\n", i.Clients, i.Bytes, verdict(i.Bytes <= 12_000))
+		fmt.Fprintf(&b, "%d idle clients: %d B each in their process (≤ 12000: %s)\n", i.Clients, i.Bytes, verdict(i.Bytes <= 12_000))
 	}
 	if e := r.Emit; e != nil {
-		fmt.Fprintf(w, "emit + ack, %d clients with one outstanding each: %.2f µs of CPU in the client, %.2f in the server, %.2f × (≤ 2: %s), %.0f/s\n",
+		fmt.Fprintf(&b, "emit + ack, %d clients with one outstanding each: %.2f µs of CPU in the client, %.2f in the server, %.2f × (≤ 2: %s), %.0f/s\n",
 			e.Clients, e.Client, e.Server, e.Client/e.Server, verdict(e.Client <= 2*e.Server), e.Rate)
 	}
-	for _, b := range r.Return {
-		fmt.Fprintf(w, "%d clients whose server was killed and started again, jitter %v: at most %d try within 100 ms, the first is back after %v, the last after %v\n",
-			b.Clients, max(b.Jitter, 0), b.Busiest, b.First.Round(time.Millisecond), b.Last.Round(time.Millisecond))
+	for _, back := range r.Return {
+		fmt.Fprintf(&b, "%d clients whose server was killed and started again, jitter %v: at most %d try within 100 ms, the first is back after %v, the last after %v\n",
+			back.Clients, max(back.Jitter, 0), back.Busiest, back.First.Round(time.Millisecond), back.Last.Round(time.Millisecond))
 	}
+	_, err := io.WriteString(w, b.String())
+	return err
 }

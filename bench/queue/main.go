@@ -4,31 +4,24 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/holdpost/holdpost/bench/program"
 	"github.com/holdpost/holdpost/queue"
 	"github.com/holdpost/holdpost/queue/embedded"
 	"github.com/holdpost/holdpost/queue/index"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
-}
+func main() { program.Main(run) }
 
 type options struct {
 	dir        string
@@ -98,26 +91,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o, err := parseOptions(args, stderr)
-	if err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return 0
-		}
-		fmt.Fprintln(stderr, "queue:", err)
-		return 2
-	}
-	r, err := measure(ctx, o, stderr)
-	if err == nil && o.json {
-		e := json.NewEncoder(stdout)
-		e.SetIndent("", "  ")
-		err = e.Encode(r)
-	} else if err == nil {
-		err = r.print(stdout)
-	}
-	if err != nil {
-		fmt.Fprintln(stderr, "queue:", err)
-		return 1
-	}
-	return 0
+	return program.Measure("queue", err, o.json, func() (program.Report, error) { return measure(ctx, o, stderr) }, stdout, stderr)
 }
 
 func measure(ctx context.Context, o options, progress io.Writer) (r *report, err error) {
@@ -220,7 +194,7 @@ func stderrLogger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }
 
-func (r *report) print(w io.Writer) error {
+func (r *report) Print(w io.Writer) error {
 	fmt.Fprintf(w, "disk (fdatasync after 4 KiB): %.0f/s, p50 %v, p99 %v\n", r.Disk.Rate, r.Disk.P50, r.Disk.P99)
 	for _, p := range r.Publish {
 		fmt.Fprintf(w, "%d publishers: %.0f acks/s%s, p50 %v, p99 %v, max %v, %.1f µs of CPU each\n",

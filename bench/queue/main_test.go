@@ -40,7 +40,7 @@ func TestMeasures(t *testing.T) {
 		t.Errorf("%s", stdout.String())
 	}
 	var text strings.Builder
-	if err := r.print(&text); err != nil || strings.Count(text.String(), "\n") != 11 {
+	if err := r.Print(&text); err != nil || strings.Count(text.String(), "\n") != 11 {
 		t.Errorf("error %v:\n%s", err, text.String())
 	}
 }

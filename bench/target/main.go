@@ -31,17 +31,13 @@ import (
 	"time"
 
 	"github.com/holdpost/holdpost"
+	"github.com/holdpost/holdpost/bench/program"
 	"github.com/holdpost/holdpost/delivery"
 	"github.com/holdpost/holdpost/queue/embedded"
 	"github.com/holdpost/holdpost/queue/local"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
-}
+func main() { program.Main(run) }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	f := flag.NewFlagSet("target", flag.ContinueOnError)

@@ -104,8 +104,8 @@ const (
 const (
 	maxPollPackets = 16                     // some clients refuse a longer payload
 	closeTimeout   = 30 * time.Second       // for a polling client to fetch its close packet
-	streamLinger   = 300 * time.Millisecond // for the last bytes of a WebTransport stream to arrive, before the session's end tells of it
 	lingerTimeout  = 2 * time.Second        // for a WebSocket's peer to hang up once it was told to, and for the former at a shutdown
+	streamLinger   = 300 * time.Millisecond // for the last bytes of a WebTransport stream to arrive, before the session's end tells of it
 	frameTimeout   = 30 * time.Second       // for a message to be complete once it was begun
 	confirmEvery   = time.Second            // between pings for Confirm
 	corkTimeout    = 5 * time.Millisecond   // what comes by itself is read by itself, also by a client that is a little late
