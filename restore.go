@@ -3,19 +3,11 @@ package holdpost
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"maps"
-	"runtime"
 	"slices"
 	"time"
 
 	"github.com/holdpost/holdpost/internal/engineio"
-)
-
-const (
-	replayRecords = 200     // records read at a time
-	replayBytes   = 1 << 20 // and about so many bytes
-	replayWindow  = 256 << 10
 )
 
 // Causes of a "gap": why a client was not recovered though it asked for it.
@@ -103,7 +95,7 @@ func (s *Socket) join(c *claim) bool {
 		gap = n.tellGap(c)
 	}
 
-	if back != nil && !s.replay(back, back.past) { // most of it, before anything has to be held for the socket
+	if back != nil && !s.replay(back, n.srv.config.Recovery.Journal.Last) { // most of it, before anything has to be held for the socket
 		return false
 	}
 	s.mu.Lock()
@@ -139,25 +131,10 @@ func (s *Socket) join(c *claim) bool {
 	return true
 }
 
-// comeback is the recovery of one socket.
-type comeback struct {
-	after    uint64              // it has everything up to here
-	rooms    map[string][]period // that it was in
-	keys     []string
-	position func() uint64
-}
-
-// period is when a socket was in a room: from is before the first event, to is the last one.
-type period struct{ from, to uint64 }
-
-const open = ^uint64(0)
-
-func (b *comeback) past() uint64 { return b.position() }
-
 // resume takes over the session that the client claims, or returns nil and says in the claim why not. release has to be called when
 // the socket is in.
 func (s *Socket) resume(c *claim) (_ *comeback, release func()) {
-	n, v := s.ns, s.session
+	n := s.ns
 	release = func() {}
 	r := n.srv.config.Recovery
 	if c.Offset == "" && r.NeedOffset {
@@ -191,40 +168,42 @@ func (s *Socket) resume(c *claim) (_ *comeback, release func()) {
 		c.gap = gapExpired
 		return nil, release
 	}
-	back := &comeback{after: s.received(st, c.Offset), rooms: make(map[string][]period), position: r.Journal.Last}
+	after := s.received(st, c.Offset)
 	n.journal.mu.Lock()
 	hole := n.journal.hole
 	n.journal.mu.Unlock()
-	if back.after < st.Floor || hole > 0 && back.after <= hole {
+	if after < st.Floor || hole > 0 && after <= hole {
 		c.gap = gapDropped
 		return nil, release
 	}
-	back.add("", st.Since, open)
-	back.add(st.ID, st.Since, open)
-	for _, room := range st.Rooms {
-		back.add(room.Name, room.From, open)
-	}
-	for _, room := range st.Left {
-		back.add(room.Name, room.From, room.To)
-	}
-	for room := range back.rooms {
-		back.keys = append(back.keys, journalKey(n.name, room))
-	}
-	slices.Sort(back.keys)
-	complete, err := r.Journal.Read(s.Context(), back.keys, back.after, back.after, nil)
+	back := n.comeback(st, after)
+	complete, err := r.Journal.Read(s.Context(), back.keys, after, after, nil)
 	if err != nil || !complete {
 		c.gap = gapDropped
 		return nil, release
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v.pid, v.recovered, v.since, v.values = c.PID, true, pastMoment(st.Since), maps.Clone(st.Values) // the old socket may be being stored
-	v.out.start(back.after, st.Keeps)
+	s.adoptLocked(c.PID, st, after)
+	n.journal.mu.Lock()
+	n.journal.pids[c.PID] = s
+	n.journal.mu.Unlock()
+	if s.ended != nil { // meanwhile: from here on the session is its to store
+		s.closeLocked()
+	}
+	return back, release
+}
+
+// adoptLocked makes a stored session the socket's own: it has everything up to after. The rooms that its gates have put it in stay.
+func (s *Socket) adoptLocked(pid string, st *state, after uint64) {
+	v := s.session
+	v.pid, v.recovered, v.since, v.values = pid, true, pastMoment(st.Since), maps.Clone(st.Values) // the old socket may be being stored
+	v.out.start(after, st.Keeps)
 	if st.Floor > 0 {
 		v.floor = pastMoment(st.Floor)
 	}
 	for _, room := range st.Left {
-		if room.To > back.after {
+		if room.To > after {
 			v.left = append(v.left, leftRoom{room.Name, pastMoment(room.From), pastMoment(room.To)})
 		}
 	}
@@ -240,13 +219,6 @@ func (s *Socket) resume(c *claim) (_ *comeback, release func()) {
 			v.joined = append(v.joined, since[i])
 		}
 	}
-	n.journal.mu.Lock()
-	n.journal.pids[v.pid] = s
-	n.journal.mu.Unlock()
-	if s.ended != nil { // meanwhile: from here on the session is its to store
-		s.closeLocked()
-	}
-	return back, release
 }
 
 // received returns up to where the client has everything.
@@ -317,129 +289,3 @@ func (s *Socket) replaced() func() *state {
 	}
 	return s.session.last
 }
-
-func (b *comeback) add(room string, from, to uint64) {
-	b.rooms[room] = append(b.rooms[room], period{from, to})
-}
-
-// in tells whether the socket was in a room at a position.
-func (b *comeback) in(room string, at uint64) bool {
-	return slices.ContainsFunc(b.rooms[room], func(p period) bool { return p.from < at && at <= p.to })
-}
-
-// wants tells whether a record is for the socket, and not to come again under another key.
-func (b *comeback) wants(id, room string, at uint64, r *record) bool {
-	if !b.in(room, at) || r.sender == id {
-		return false
-	}
-	if i := slices.Index(r.rooms, room); i >= 0 && slices.ContainsFunc(r.rooms[i+1:], func(other string) bool { return b.in(other, at) }) {
-		return false
-	}
-	return !slices.ContainsFunc(r.except, func(room string) bool { return b.in(room, at) })
-}
-
-var errEnough = errors.New("enough for now")
-
-// replay sends what the socket missed up to a position, which grows while it does. It returns false when the socket is gone, or
-// something of it is.
-func (s *Socket) replay(b *comeback, upto func() uint64) bool {
-	n := s.ns
-	prefix := len(journalKey(n.name, ""))
-	type missed struct {
-		position uint64
-		record   *record
-	}
-	var page []missed
-	for {
-		page = page[:0]
-		to, bytes := upto(), 0
-		if b.after >= to {
-			return true
-		}
-		err := n.srv.replays.enter(s.Context())
-		if err != nil {
-			return false
-		}
-		through := to
-		complete, err := n.srv.config.Recovery.Journal.Read(s.Context(), b.keys, b.after, to, func(position uint64, key string, data []byte) error {
-			if len(page) >= replayRecords || bytes > replayBytes {
-				through = page[len(page)-1].position
-				return errEnough
-			}
-			r, err := decodeRecord(data)
-			if err != nil {
-				return err
-			}
-			if b.wants(s.id, key[prefix:], position, r) {
-				page = append(page, missed{position, r})
-				bytes += len(data)
-			}
-			return nil
-		})
-		n.srv.replays.leave()
-		if err != nil && !errors.Is(err, errEnough) || !complete {
-			n.srv.config.Logger.Warn("recovery broken off", "namespace", n.name, "socket", s.id, "complete", complete, "error", err)
-			s.conn.session.Close(engineio.ReasonTransportError)
-			return false
-		}
-		for _, m := range page {
-			s.conn.session.Send(false, n.again(m.record, m.position)...)
-		}
-		s.session.out.advance(through)
-		b.after = through
-		if len(page) == 0 {
-			// Nothing came for it meanwhile. The journal may have moved on: when many come back at once it does so with each of
-			// them, and whoever wanted to be up to date would wait for all others.
-			return true
-		}
-		s.conn.session.Flush()
-		if !s.drained() {
-			return false
-		}
-	}
-}
-
-// again returns a missed event's messages.
-func (n *Namespace) again(r *record, position uint64) []*engineio.Message {
-	p := &Prepared{name: r.name, args: r.args}
-	for _, b := range r.attachments {
-		p.attachments = append(p.attachments, engineio.NewBinary(b))
-	}
-	id := int64(-1)
-	if r.ack {
-		id = n.srv.nextAck() // nobody waits for it any more
-	}
-	return p.recorded(n, id, n.srv.config.Recovery.Journal.Offset(position))
-}
-
-// drained waits until the client has taken most of what it was sent.
-func (s *Socket) drained() bool {
-	for s.conn.session.Queued() > replayWindow {
-		room := make(chan struct{})
-		s.conn.session.NotifyDrained(func() { close(room) })
-		select {
-		case <-room:
-		case <-s.Context().Done():
-			return false
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.ended == nil
-}
-
-// slots bound how many do something at a time.
-type slots chan struct{}
-
-func newSlots() slots { return make(slots, max(1, runtime.GOMAXPROCS(0)/2)) }
-
-func (s slots) enter(ctx context.Context) error {
-	select {
-	case s <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (s slots) leave() { <-s }
