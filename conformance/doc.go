@@ -6,6 +6,8 @@
 // npm and Chromium, which make test installs on Debian; npm's packages it installs itself, from the lock file.
 // go test -short skips it all.
 //
+// Certificates come from Pebble, Let's Encrypt's test authority, which the module in pebble names, so that ours does not.
+//
 // HOLDPOST_ONLY=text runs only the cases whose name contains the text; HOLDPOST_RACE=1 builds the binary with the race
 // detector. Pictures of the playground are left in artifacts.
 package conformance

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +28,7 @@ type server struct {
 	args   []string
 	dir    string
 	listen string // the public listener, of which later starts take the port
+	name   string // what clients call it, if not by its address
 	url    string
 	cmd    *exec.Cmd     // nil while no process runs
 	exited chan struct{} // closed once cmd has ended and its output was read
@@ -36,7 +38,13 @@ type server struct {
 // newServer starts one in dev mode, with more arguments if there are some.
 func newServer(t *testing.T, args ...string) *server {
 	t.Helper()
-	s := &server{args: args, dir: filepath.Join(t.TempDir(), "data"), listen: "127.0.0.1:0", log: &output{}}
+	return newServerNamed(t, "", args...)
+}
+
+// newServerNamed is newServer for one that clients call by a name.
+func newServerNamed(t *testing.T, name string, args ...string) *server {
+	t.Helper()
+	s := &server{args: args, name: name, dir: filepath.Join(t.TempDir(), "data"), listen: "127.0.0.1:0", log: &output{}}
 	t.Cleanup(func() {
 		s.kill()
 		if t.Failed() {
@@ -81,6 +89,9 @@ func (s *server) start() error {
 		if s.url == "" {
 			if s.url = log.find(publicURL); s.url != "" {
 				_, s.listen, _ = strings.Cut(s.url, "//")
+				if s.name != "" {
+					s.url = strings.Replace(s.url, "127.0.0.1", s.name, 1)
+				}
 			}
 		}
 		if s.url != "" && ready(s.url) {
@@ -105,8 +116,16 @@ func ready(url string) bool {
 	return status == http.StatusBadRequest && strings.HasPrefix(body, `{"code":0,`)
 }
 
-// trusting is for servers of these tests alone, whose certificates nobody vouches for.
-var trusting = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+// certified is the name of servers that get their certificates from an authority.
+const certified = "events.holdpost.test"
+
+// trusting is for servers of these tests alone, whose certificates nobody vouches for, and whose names nobody knows.
+var trusting = &http.Client{Transport: &http.Transport{
+	TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+	DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, strings.Replace(address, certified, "127.0.0.1", 1))
+	},
+}}
 
 // get returns status and body, or 0 and the error.
 func get(url string) (status int, body string) {

@@ -37,6 +37,11 @@ func checkWhole(c *config.Config) error {
 	if _, err := readHooks(c); err != nil {
 		return err
 	}
+	if c.TLS.ACME.RootFile != "" {
+		if _, err := readRoots(c.TLS.ACME.RootFile); err != nil {
+			return &exitError{code: exitConfig, err: err}
+		}
+	}
 	if c.TLS.CertFile != "" {
 		if _, err := openCertificate(c.TLS.CertFile, c.TLS.KeyFile); err != nil {
 			return &exitError{code: exitConfig, err: err}

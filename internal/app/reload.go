@@ -41,8 +41,8 @@ func (s *server) reload(ctx context.Context) {
 	if err == nil {
 		err = s.authority.Reload(rules)
 	}
-	if err == nil && s.tls != nil {
-		err = s.tls.reload()
+	if err == nil && s.files != nil {
+		err = s.files.reload()
 	}
 	if err != nil {
 		s.logReload(err)

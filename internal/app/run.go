@@ -30,6 +30,9 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	g.Add(s.untilDone(ctx, ready))
 	g.Add(s.reloadActor())
 	g.Add(s.memoryActor())
+	if s.acme != nil {
+		g.Add(s.acmeActor())
+	}
 	public := s.publicHandler()
 	g.Add(s.publicActor(public))
 	if s.udp != nil {
@@ -90,11 +93,8 @@ func (s *server) publicActor(handler http.Handler) (execute func() error, interr
 	files := &fileGuard{most: forConnections(), sessions: s.sockets.Connections, refused: func() { s.refused("files") }}
 	h.ConnState = files.watch
 	listener := s.public
-	switch {
-	case s.tls != nil:
-		listener = tls.NewListener(listener, s.tls.config())
-	case s.acme != nil:
-		listener = tls.NewListener(listener, acmeConfig(s.acme))
+	if s.tls != nil {
+		listener = tls.NewListener(listener, s.tls)
 	}
 	return func() error { return serve(h, listener) }, func(error) {
 		ctx, cancel := context.WithTimeout(context.Background(), s.config.Drain.Patience)
@@ -110,7 +110,7 @@ func (s *server) publicActor(handler http.Handler) (execute func() error, interr
 // webTransportActor serves WebTransport until the sockets have been shut down.
 func (s *server) webTransportActor(handler http.Handler) (execute func() error, interrupt func(error)) {
 	t := webtransport.NewServer(handler, &webtransport.Config{
-		TLS: &tls.Config{GetCertificate: s.tls.get, MinVersion: tls.VersionTLS13}, ResetKey: s.tls.derive("quic stateless reset"), Logger: s.log,
+		TLS: &tls.Config{GetCertificate: s.tls.GetCertificate, MinVersion: tls.VersionTLS13}, ResetKey: s.resetKey, Logger: s.log,
 	})
 	return func() error {
 			if err := t.Serve(s.udp); !errors.Is(err, http.ErrServerClosed) {
@@ -138,6 +138,12 @@ func (s *server) internalActor() (execute func() error, interrupt func(error)) {
 		defer cancel()
 		s.stop(ctx, "internal", h)
 	}
+}
+
+// acmeActor gets certificates and sees that they are renewed.
+func (s *server) acmeActor() (execute func() error, interrupt func(error)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	return func() error { s.acme.run(ctx); return nil }, func(error) { cancel() }
 }
 
 // memoryActor keeps the server within its memory.

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,8 +13,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/crypto/acme/autocert"
 
 	"github.com/holdpost/holdpost"
 	"github.com/holdpost/holdpost/delivery"
@@ -52,8 +51,9 @@ type server struct {
 	gate      *gate.Gate
 	hooks     *hooks.Hooks
 	admission *gate.Admission
-	tls       *certificate      // nil without
-	acme      *autocert.Manager // nil without
+	tls       *tls.Config       // nil without
+	files     *certificate      // behind tls, or nil
+	acme      *acmeCertificates // behind tls, or nil
 	tracing   *tracing          // nil without
 	post      *delivery.Delivery
 	probe     *probe
@@ -63,6 +63,7 @@ type server struct {
 	public    net.Listener
 	internal  net.Listener
 	udp       net.PacketConn // for WebTransport, nil without
+	resetKey  *[32]byte      // of udp
 	closers   []closer       // in the order of their start
 
 	leaving context.Context // ends when the server begins to drain
@@ -98,13 +99,17 @@ func (s *server) start(ctx context.Context) (err error) {
 	if s.tracing != nil {
 		s.closers = append(s.closers, closer{"tracing", s.tracing.close})
 	}
-	if len(c.TLS.ACME.Domains) > 0 {
-		s.acme = newACME(c)
-	}
-	if c.TLS.CertFile != "" {
-		if s.tls, err = openCertificate(c.TLS.CertFile, c.TLS.KeyFile); err != nil {
+	switch {
+	case len(c.TLS.ACME.Domains) > 0:
+		if s.acme, err = newACME(c, s.log); err != nil {
 			return &exitError{code: exitConfig, err: err}
 		}
+		s.tls = s.acme.config()
+	case c.TLS.CertFile != "":
+		if s.files, err = openCertificate(c.TLS.CertFile, c.TLS.KeyFile); err != nil {
+			return &exitError{code: exitConfig, err: err}
+		}
+		s.tls = s.files.config()
 	}
 	if err := s.startStore(ctx); err != nil {
 		return explainStore(err, c.DataDir)
@@ -120,6 +125,9 @@ func (s *server) start(ctx context.Context) (err error) {
 			return fmt.Errorf("webtransport: %w", err)
 		}
 		s.closers = append(s.closers, closer{"webtransport", s.udp.Close})
+		if s.resetKey, err = resetKey(c.DataDir); err != nil {
+			return fmt.Errorf("webtransport: %w", err)
+		}
 	}
 	if s.internal, err = s.listen(ctx, "--internal-listen", c.Internal.Listen); err != nil {
 		return err

@@ -1,20 +1,15 @@
 package app
 
 import (
-	"crypto/hkdf"
-	"crypto/sha256"
+	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
-
-	"golang.org/x/crypto/acme"
-	"golang.org/x/crypto/acme/autocert"
-
-	"github.com/holdpost/holdpost/internal/config"
 )
 
 // certificateLook is how often it is looked whether the files of a certificate have changed.
@@ -79,40 +74,22 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.current, nil
 }
 
-// derive returns a key for a purpose that stays the same for as long as the private key does, nil if that can't be exported.
-func (c *certificate) derive(purpose string) *[32]byte {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	private, err := x509.MarshalPKCS8PrivateKey(c.current.PrivateKey)
-	if err != nil {
-		return nil
-	}
-	key, err := hkdf.Key(sha256.New, private, nil, "holdpost "+purpose, 32)
-	if err != nil {
-		return nil
-	}
-	return (*[32]byte)(key)
-}
-
-// newACME returns what gets certificates for the configured names, and renews them, when the first client asks for one. It keeps them
-// in the data directory.
-func newACME(c *config.Config) *autocert.Manager {
-	m := &autocert.Manager{
-		Prompt: autocert.AcceptTOS, Email: c.TLS.ACME.Email, Cache: autocert.DirCache(filepath.Join(c.DataDir, "acme")),
-		HostPolicy: autocert.HostWhitelist(c.TLS.ACME.Domains...),
-	}
-	if c.TLS.ACME.Directory != "" {
-		m.Client = &acme.Client{DirectoryURL: c.TLS.ACME.Directory}
-	}
-	return m
-}
-
-// acmeConfig answers the challenge on the listener itself (RFC 8737).
-func acmeConfig(m *autocert.Manager) *tls.Config {
-	return &tls.Config{GetCertificate: m.GetCertificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1", acme.ALPNProto}}
-}
-
 // config is for HTTP/1.1, which WebSockets need.
 func (c *certificate) config() *tls.Config {
 	return &tls.Config{GetCertificate: c.get, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+}
+
+// resetKey returns the key by which a process tells clients that the QUIC connections of the one before it are gone. It is kept in
+// the data directory, and made when it is missing there.
+func resetKey(dir string) (*[32]byte, error) {
+	name := filepath.Join(dir, "quic.key")
+	switch b, err := os.ReadFile(name); {
+	case err == nil && len(b) == 32:
+		return (*[32]byte)(b), nil
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	key := new([32]byte)
+	rand.Read(key[:])
+	return key, os.WriteFile(name, key[:], 0o600)
 }

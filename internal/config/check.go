@@ -54,8 +54,8 @@ func (l *loader) check(c *Config) error {
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		wrong("tls.cert_file", "give both tls.cert_file and tls.key_file", "a certificate needs its key")
 	}
-	if c.WebTransport && c.TLS.CertFile == "" {
-		wrong("webtransport", "give tls.cert_file and tls.key_file", "it has no form without TLS")
+	if c.WebTransport && c.TLS.CertFile == "" && len(c.TLS.ACME.Domains) == 0 {
+		wrong("webtransport", "give tls.cert_file and tls.key_file, or tls.acme.domains", "it has no form without TLS")
 	}
 	if len(c.TLS.ACME.Domains) > 0 && c.TLS.CertFile != "" {
 		wrong("tls.acme.domains", "give one of them", "there is a certificate in tls.cert_file already")
@@ -64,6 +64,12 @@ func (l *loader) check(c *Config) error {
 		if strings.ContainsAny(d, "*/: ") || !strings.Contains(d, ".") {
 			wrong("tls.acme.domains", "write it as in events.example.com; there is none for *", "%q is not the name of a server", d)
 		}
+	}
+	if u, err := url.Parse(c.TLS.ACME.Directory); c.TLS.ACME.Directory != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
+		wrong("tls.acme.directory", "write it as in https://ca.example.com/acme/acme/directory", "%q is not the URL of an authority", c.TLS.ACME.Directory)
+	}
+	if c.TLS.ACME.RootFile != "" && c.TLS.ACME.Directory == "" {
+		wrong("tls.acme.root_file", "give tls.acme.directory, or leave this out", "Let's Encrypt needs none")
 	}
 	for key, networks := range map[string][]string{"proxies": c.Proxies, "outbound.allow": c.Outbound.Allow} {
 		if _, err := Networks(networks); err != nil {

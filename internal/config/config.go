@@ -20,7 +20,8 @@ type Config struct {
 		ACME     struct {
 			Domains   []string `koanf:"domains" doc:"Names of the server for which it gets certificates itself, instead of cert_file, and renews them. The public listener must be reachable at port 443 of each."`
 			Email     string   `koanf:"email" doc:"Where the authority writes to when something is wrong with them. May be empty."`
-			Directory string   `koanf:"directory" doc:"URL of the authority's directory. Empty: Let's Encrypt, to whose terms you agree so."`
+			Directory string   `koanf:"directory" doc:"URL of the authority's directory, https. Empty: Let's Encrypt, to whose terms you agree so."`
+			RootFile  string   `koanf:"root_file" doc:"Root certificates in PEM that vouch for the directory's own address, when the authority is one of yours. Empty: those of the system."`
 		} `koanf:"acme"`
 	} `koanf:"tls"`
 

@@ -1,0 +1,142 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/acme"
+	"golang.org/x/crypto/acme/autocert"
+
+	"github.com/holdpost/holdpost/internal/config"
+)
+
+const (
+	// acmeRetry is how soon an authority is asked again that gave no certificate, twice as late each time: it counts what fails, and
+	// autocert repeats an error for a minute without asking.
+	acmeRetry     = 2 * time.Minute
+	acmeRetryMost = time.Hour
+	// acmeLook is how often it is looked whether a certificate has been renewed.
+	acmeLook = time.Hour
+)
+
+// acmeCertificates gets certificates from an authority (RFC 8555), keeps them in the data directory and renews them.
+type acmeCertificates struct {
+	names   []string
+	manager *autocert.Manager
+	log     *slog.Logger
+}
+
+func newACME(c *config.Config, log *slog.Logger) (*acmeCertificates, error) {
+	m := &autocert.Manager{
+		Prompt: autocert.AcceptTOS, Email: c.TLS.ACME.Email, Cache: autocert.DirCache(filepath.Join(c.DataDir, "acme")),
+		HostPolicy: autocert.HostWhitelist(c.TLS.ACME.Domains...),
+		Client:     &acme.Client{DirectoryURL: c.TLS.ACME.Directory, UserAgent: "holdpost"},
+	}
+	if c.TLS.ACME.RootFile != "" {
+		roots, err := readRoots(c.TLS.ACME.RootFile)
+		if err != nil {
+			return nil, err
+		}
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.TLSClientConfig = &tls.Config{RootCAs: roots}
+		m.Client.HTTPClient = &http.Client{Transport: transport}
+	}
+	return &acmeCertificates{c.TLS.ACME.Domains, m, log}, nil
+}
+
+func readRoots(name string) (*x509.CertPool, error) {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("%s has no certificate in PEM", name)
+	}
+	return roots, nil
+}
+
+// config answers the challenge on the listener itself (RFC 8737).
+func (a *acmeCertificates) config() *tls.Config {
+	return &tls.Config{GetCertificate: a.get, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1", acme.ALPNProto}}
+}
+
+func (a *acmeCertificates) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if slices.Contains(hello.SupportedVersions, tls.VersionTLS13) {
+		// The suites of TLS 1.3 name no kind of key, and autocert takes a client that has no others, as over QUIC, for one that needs
+		// RSA: it would get a second certificate.
+		modern := *hello
+		modern.CipherSuites = append(slices.Clip(hello.CipherSuites), tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)
+		hello = &modern
+	}
+	return a.manager.GetCertificate(hello)
+}
+
+// run gets the certificates, so that clients need not wait and the log tells what is wrong, and watches them until ctx ends.
+func (a *acmeCertificates) run(ctx context.Context) {
+	var names sync.WaitGroup
+	for _, name := range a.names {
+		names.Go(func() { a.watch(ctx, name) })
+	}
+	names.Wait()
+}
+
+func (a *acmeCertificates) watch(ctx context.Context, name string) {
+	var until time.Time
+	retry := acmeRetry
+	for {
+		leaf, err := a.obtain(ctx, name)
+		if ctx.Err() != nil {
+			return
+		}
+		wait := acmeLook
+		switch {
+		case err != nil:
+			wait, retry = retry, min(2*retry, acmeRetryMost)
+			a.log.Error("no certificate: the authority must reach the public listener at port 443 of the name", "name", name, "err", err, "next try in", wait)
+		case time.Until(leaf.NotAfter) < leaf.NotAfter.Sub(leaf.NotBefore)/4: // it is renewed when a third is left
+			a.log.Warn("certificate not renewed", "name", name, "until", leaf.NotAfter)
+		case !leaf.NotAfter.Equal(until):
+			until = leaf.NotAfter
+			a.log.Info("certificate", "name", name, "until", until)
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// obtain returns the certificate that clients get. It does not wait longer than ctx for the authority, which autocert does: what it
+// has begun then ends by itself.
+func (a *acmeCertificates) obtain(ctx context.Context, name string) (*x509.Certificate, error) {
+	type result struct {
+		certificate *tls.Certificate
+		err         error
+	}
+	got := make(chan result, 1)
+	go func() {
+		c, err := a.get(&tls.ClientHelloInfo{ServerName: name, SupportedVersions: []uint16{tls.VersionTLS13}})
+		got <- result{c, err}
+	}()
+	select {
+	case r := <-got:
+		if r.err != nil {
+			return nil, r.err
+		}
+		return r.certificate.Leaf, nil
+	case <-ctx.Done():
+		return nil, errors.New("given up")
+	}
+}
