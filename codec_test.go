@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/holdpost/holdpost"
 	"github.com/holdpost/holdpost/internal/packet"
@@ -119,6 +120,7 @@ func TestWrongCodec(t *testing.T) {
 				if got := c.Next(); !strings.HasPrefix(got, "close ") {
 					t.Errorf("got %s", peertest.Clip(got))
 				}
+				synctest.Wait() // the client may see the end first
 				if n := w.main.Len(); n != 0 {
 					t.Errorf("%d sockets", n)
 				}

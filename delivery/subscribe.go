@@ -38,7 +38,7 @@ type Subscription struct {
 	Prefetch   int           `json:"prefetch,omitempty"`   // events that may be unacknowledged at a time; 0 means the default of package queue
 	AckTimeout time.Duration `json:"ackTimeout,omitempty"` // of the queue, after which an unacknowledged event is handed out again; 0: as it is
 	Exclusive  bool          `json:"exclusive,omitempty"`  // take the queue over: its other consumers are closed
-	Meta       bool          `json:"meta,omitempty"`       // put {topic, queue, offset, id, attempt, publishedAt} before the last argument
+	Meta       bool          `json:"meta,omitempty"`       // put {topic, queue, offset, id, attempt, publishedAt, traceparent} before the last argument
 }
 
 // Subscribed is the state of a queue at the moment of the subscription.

@@ -46,17 +46,27 @@ func (u *subscription) Deliver(d queue.Delivery) bool {
 		u.giveUp(d, err)
 		return true
 	}
-	if u.spec.Manual {
-		err = u.socket.DeliverWithAck(p, false, func(args holdpost.Args, err error) { acked(d, args, err) })
-		return err == nil
+	if d.TraceParent == "" {
+		err = u.send(p, d)
+	} else {
+		_, end := d.Begin(u.socket.Context())
+		err = u.send(p, d)
+		end(err)
 	}
-	if u.socket.Deliver(p, false) != nil {
-		return false // the socket is gone, and its consumer about to be closed
+	return err == nil // else the socket is gone, and its consumer about to be closed
+}
+
+func (u *subscription) send(p *holdpost.Prepared, d queue.Delivery) error {
+	if u.spec.Manual {
+		return u.socket.DeliverWithAck(p, false, func(args holdpost.Args, err error) { acked(d, args, err) })
+	}
+	if err := u.socket.Deliver(p, false); err != nil {
+		return err
 	}
 	u.mu.Lock()
 	u.sent = d.Offset
 	u.mu.Unlock()
-	return true
+	return nil
 }
 
 // Flush writes what a batch of deliveries queued and asks for the proof that it arrived.
@@ -147,7 +157,7 @@ func (u *subscription) prepare(d queue.Delivery) (*holdpost.Prepared, error) {
 		return nil, err
 	}
 	values := []any{args, meta{
-		Topic: d.Topic, Queue: u.queue.Name(), Offset: d.Offset.String(), ID: d.ID, Attempt: d.Attempt, PublishedAt: d.Time.UTC(),
+		Topic: d.Topic, Queue: u.queue.Name(), Offset: d.Offset.String(), ID: d.ID, Attempt: d.Attempt, PublishedAt: d.Time.UTC(), TraceParent: d.TraceParent,
 	}}
 	if !u.spec.Manual {
 		values = append(values, d.Offset.String())
@@ -162,4 +172,5 @@ type meta struct {
 	ID          string    `json:"id"`
 	Attempt     int       `json:"attempt"`
 	PublishedAt time.Time `json:"publishedAt"`
+	TraceParent string    `json:"traceparent,omitempty"`
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 const (
@@ -16,9 +17,16 @@ const (
 //
 // The outcome is as that of [Broker.Publish]. A batch whose ids are all known, from a batch with the same content, is a
 // duplicate; one of which some are is refused as a conflict.
-func (b *Broker) PublishBatch(ctx context.Context, ms []Message) ([]Published, error) {
-	ps, err := b.publishBatch(ctx, ms)
-	if err != nil {
+func (b *Broker) PublishBatch(ctx context.Context, ms []Message) (ps []Published, err error) {
+	if b.config.OnPublish != nil {
+		ms = slices.Clone(ms)
+		for i := range ms {
+			if end := b.begin(ctx, &ms[i]); end != nil {
+				defer func() { end(err) }()
+			}
+		}
+	}
+	if ps, err = b.publishBatch(ctx, ms); err != nil {
 		return nil, fmt.Errorf("publish a batch: %w", err)
 	}
 	return ps, nil
@@ -29,7 +37,7 @@ func (b *Broker) publishBatch(ctx context.Context, ms []Message) ([]Published, e
 	case 0:
 		return nil, nil
 	case 1:
-		p, err := b.Publish(ctx, ms[0])
+		p, err := b.publishAndWait(ctx, ms[0])
 		return []Published{p}, err
 	}
 	if len(ms) > maxBatch {

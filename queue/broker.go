@@ -35,6 +35,14 @@ type Config struct {
 	ReceiptAge   time.Duration // receipts are kept this long, in queues that keep them; 72 hours
 	ReceiptBytes int64         // and while they are no larger, oldest out first; 1 GiB
 
+	// OnPublish is called before each publish, with its context. It may set the message's TraceParent, and returns what to call with
+	// the outcome, or nil. nil: nobody is.
+	OnPublish func(ctx context.Context, m *Message) (end func(error))
+	// OnConsume is called with the name of a queue before an event of it that has a TraceParent is handled, by the handler of
+	// [Queue.Consume] or by who calls [Delivery.Begin]. It returns the context for the handler, and what to call with the outcome.
+	// nil: nobody is.
+	OnConsume func(ctx context.Context, queue string, d Delivery) (_ context.Context, end func(error))
+
 	// Topics says how topics are kept, each by the first pattern that matches; a topic that none matches has the zero
 	// TopicConfig. 256 at most. A topic that keeps its events longer than others keeps the log longer: what the others have
 	// dropped meanwhile is deleted from it one by one, which costs about as much as publishing it did.

@@ -28,6 +28,7 @@ const (
 type request struct {
 	subject string
 	msgID   string // dedupe id, or empty
+	trace   string // traceparent, or empty
 	data    []byte
 	event   bool           // goes to the stream of events
 	last    string         // the sequence of the subject's last message has to be this; empty is any
@@ -61,7 +62,7 @@ func (r *request) size() int {
 // message is what goes to the log, without a reply.
 func (r *request) message() *nats.Msg {
 	m := &nats.Msg{Subject: r.subject, Data: r.data}
-	if r.msgID != "" || r.last != "" {
+	if r.msgID != "" || r.last != "" || r.trace != "" {
 		m.Header = nats.Header{}
 	}
 	if r.msgID != "" {
@@ -69,6 +70,9 @@ func (r *request) message() *nats.Msg {
 	}
 	if r.last != "" {
 		m.Header[nats.ExpectedLastSubjSeqHdr] = []string{r.last}
+	}
+	if r.trace != "" {
+		m.Header[traceHeader] = []string{r.trace}
 	}
 	return m
 }

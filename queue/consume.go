@@ -49,7 +49,10 @@ func (q *Queue) Consume(ctx context.Context, config ConsumerConfig, h func(ctx c
 		if d.Extend() != nil { // it waited too long, and comes again
 			continue
 		}
-		if err := h(ctx, d); err != nil {
+		handling, end := d.Begin(ctx)
+		err := h(handling, d)
+		end(err)
+		if err != nil {
 			d.Retry(-1)
 		} else {
 			d.Ack()

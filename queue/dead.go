@@ -95,5 +95,5 @@ func deadLetter(e *Event, queue, reason string, attempts int) Message {
 		}
 	}
 	args = append(append(args, why...), ']')
-	return Message{Topic: deadPrefix + queue, ID: deadID(e), Event: e.Name, Key: e.Key, Args: args, Attachments: e.Attachments}
+	return Message{Topic: deadPrefix + queue, ID: deadID(e), Event: e.Name, Key: e.Key, Args: args, Attachments: e.Attachments, TraceParent: e.TraceParent}
 }

@@ -50,6 +50,7 @@ func (b *Broker) delay(ctx context.Context, m Message, done func(Published, erro
 	}
 	p.cost = cost
 	p.subject = delayedPrefix + token(m.Topic)
+	p.trace = traceParent(m.TraceParent)
 	p.done = func(r *request) {
 		b.room.give(cost)
 		if r.err != nil {
@@ -218,6 +219,7 @@ func (b *Broker) publishOne(w wake, done func(error)) error {
 	}
 	p := b.prepare(&Message{
 		Topic: e.Topic, Event: e.Name, ID: e.ID, Key: e.Key, TTL: e.ttl, ReplyTo: e.ReplyTo, Args: e.Args, Attachments: e.Attachments,
+		TraceParent: traceOf(stored.Header),
 	}, len(stored.Data), 0, func(_ Published, err error) {
 		if c, ok := errors.AsType[*Error](err); ok && c.Code == "conflict" {
 			err = errGone // the id was used for something else meanwhile

@@ -28,6 +28,7 @@ type Event struct {
 	Key         string   // what it is about, or empty
 	Queue       string   // for one queue of the topic alone, which gave it up before; empty is for all
 	ReplyTo     string   // the topic where its publisher waits for an answer, or empty
+	TraceParent string   // the trace that it was published in, as the header of W3C Trace Context, or empty
 	Args        []byte   // a JSON array as text; nil is the empty array
 	Attachments [][]byte // the binary parts that placeholders in Args refer to
 	Offset      Offset

@@ -107,6 +107,6 @@ func (q *Queue) revived(dead *Event) (Message, bool) {
 	}
 	return Message{
 		Topic: why.Topic, Event: dead.Name, ID: "redrive " + dead.Offset.String(), Key: dead.Key,
-		Args: []byte("[" + strings.Join(text, ",") + "]"), Attachments: dead.Attachments, queue: q.id,
+		Args: []byte("[" + strings.Join(text, ",") + "]"), Attachments: dead.Attachments, TraceParent: dead.TraceParent, queue: q.id,
 	}, true
 }

@@ -48,6 +48,10 @@ type Message struct {
 	// ReplyTo is the topic where the publisher waits for an answer; [Broker.Request] sets it.
 	ReplyTo string
 
+	// TraceParent is the trace in which the event is published, as the header of W3C Trace Context has it, 55 bytes; it goes with the
+	// event to those who get it. What has another form is left out. Empty: what Config.OnPublish says, or none.
+	TraceParent string
+
 	// Args is a JSON array as text, in UTF-8; nil is the empty array. The broker keeps no reference to it, nor to Attachments,
 	// after Publish or PublishAsync returned.
 	Args        []byte
@@ -71,6 +75,15 @@ type Published struct {
 // [ErrUnavailable], [ErrClosed], or the cause of ctx when it ended before the event was on its way to the log. When too
 // many bytes wait to be stored already, Publish waits for room. Publishes of one goroutine are stored in their order.
 func (b *Broker) Publish(ctx context.Context, m Message) (Published, error) {
+	end := b.begin(ctx, &m)
+	p, err := b.publishAndWait(ctx, m)
+	if end != nil {
+		end(err)
+	}
+	return p, err
+}
+
+func (b *Broker) publishAndWait(ctx context.Context, m Message) (Published, error) {
 	type outcome struct {
 		p   Published
 		err error
@@ -101,10 +114,22 @@ func (b *Broker) Publish(ctx context.Context, m Message) (Published, error) {
 // the calls. It waits only for room. An error means that nothing was stored and done is not called; without one done is
 // called once, from a goroutine of the broker that it must not block. Once it has returned ctx no longer matters.
 func (b *Broker) PublishAsync(ctx context.Context, m Message, done func(Published, error)) error {
-	if _, err := b.publish(ctx, m, done); err != nil {
-		return fmt.Errorf("publish %q: %w", m.Topic, err)
+	end := b.begin(ctx, &m)
+	if end != nil {
+		told := done
+		done = func(p Published, err error) {
+			end(err)
+			told(p, err)
+		}
 	}
-	return nil
+	_, err := b.publish(ctx, m, done)
+	if err == nil {
+		return nil
+	}
+	if end != nil {
+		end(err)
+	}
+	return fmt.Errorf("publish %q: %w", m.Topic, err)
 }
 
 // publication is a request with the room that it takes.
@@ -241,6 +266,7 @@ func (b *Broker) prepare(m *Message, size, cost int, done func(Published, error)
 	p := &publication{topic: m.Topic, cost: cost}
 	p.event = true
 	p.subject = subjectPrefix + token(m.Topic)
+	p.trace = traceParent(m.TraceParent)
 	result := Published{Topic: m.Topic, ID: m.ID}
 	if m.ID != "" {
 		p.msgID = dedupeID(m.Topic, m.ID)

@@ -142,6 +142,7 @@ func (t *tail) take(m jetstream.Msg) bool {
 		return true
 	}
 	e.Offset = Offset{t.epoch, seq}
+	e.TraceParent = traceOf(m.Headers())
 	if meta, err := m.Metadata(); err == nil {
 		e.Time = meta.Timestamp
 	}

@@ -18,6 +18,7 @@ type event struct {
 	Args        json.RawMessage `json:"args"`
 	Attachments [][]byte        `json:"attachments,omitempty"` // base64; what the placeholders in args refer to
 	PublishedAt string          `json:"publishedAt"`
+	TraceParent string          `json:"traceparent,omitempty"` // the trace that it was published in (W3C Trace Context)
 }
 
 type gap struct {
@@ -39,7 +40,7 @@ func newEvent(e *queue.Event) event {
 	if len(args) == 0 {
 		args = json.RawMessage("[]")
 	}
-	return event{e.Topic, e.Offset.String(), e.ID, e.Key, e.Name, args, e.Attachments, e.Time.UTC().Format(time.RFC3339Nano)}
+	return event{e.Topic, e.Offset.String(), e.ID, e.Key, e.Name, args, e.Attachments, e.Time.UTC().Format(time.RFC3339Nano), e.TraceParent}
 }
 
 func newGap(g queue.Gap) *gap { return &gap{g.Topic, g.From.String(), g.To.String(), g.Cause} }

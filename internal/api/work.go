@@ -65,6 +65,10 @@ func (a *api) pull(w http.ResponseWriter, r *http.Request) {
 		a.refuse(w, r, err)
 		return
 	}
+	for _, d := range got {
+		_, end := d.Begin(r.Context())
+		end(nil)
+	}
 	reply(w, newDeliveries(got))
 }
 

@@ -220,9 +220,12 @@ func answerUnhandled(ctx context.Context, s *holdpost.Socket, _ string, args hol
 
 func (s *server) startStore(ctx context.Context) (err error) {
 	c := s.config
+	broker := queue.Config{MaxAge: c.Store.MaxAge, MaxBytes: c.Store.MaxBytes, Topics: topics(c)}
+	if s.tracing != nil {
+		broker.OnPublish, broker.OnConsume = s.tracing.publishing, s.tracing.consuming
+	}
 	s.store, err = local.Open(ctx, local.Config{
-		Engine: embedded.Config{Dir: c.DataDir, Logger: s.log, AcceptLoss: s.acceptLoss, Reserve: c.Store.Reserve},
-		Broker: queue.Config{MaxAge: c.Store.MaxAge, MaxBytes: c.Store.MaxBytes, Topics: topics(c)},
+		Engine: embedded.Config{Dir: c.DataDir, Logger: s.log, AcceptLoss: s.acceptLoss, Reserve: c.Store.Reserve}, Broker: broker,
 	})
 	if err == nil {
 		s.closers = append(s.closers, closer{"store", s.store.Close})

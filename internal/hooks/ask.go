@@ -76,7 +76,7 @@ func (h *Hooks) Watch(ns *holdpost.Namespace, handled func(event string) bool) {
 		ns.OnDisconnect(func(s *holdpost.Socket, reason holdpost.Reason) {
 			n := newNote("disconnect", h.config.Identity(s), s)
 			n.Reason = string(reason)
-			h.tell(n, 0)
+			h.tell(context.Background(), n, 0)
 		})
 	}
 }

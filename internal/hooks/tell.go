@@ -25,11 +25,11 @@ const (
 	secondLook = time.Minute
 )
 
-// tell keeps a note for the endpoints, to be told at once or later. It does not wait.
-func (h *Hooks) tell(n note, later time.Duration) {
+// tell keeps a note for the endpoints, to be told at once or later. It does not wait, and ctx does not end it.
+func (h *Hooks) tell(ctx context.Context, n note, later time.Duration) {
 	args, err := json.Marshal([]note{n})
 	if err == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), publishTime)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTime)
 		defer cancel()
 		m := queue.Message{Topic: Topic, Event: n.Type, ID: n.ID, Args: args, Delay: later}
 		err = h.config.Broker.PublishAsync(ctx, m, func(_ queue.Published, err error) { h.kept(n, err) })
@@ -137,16 +137,16 @@ func (h *Hooks) waits(ctx context.Context, identity string) (bool, error) {
 
 // mail notes that post came for somebody: he is told of if he is away, and else looked for again. What comes within the same
 // minute is one note.
-func (h *Hooks) mail(_ context.Context, d *queue.Delivery) error {
+func (h *Hooks) mail(ctx context.Context, d *queue.Delivery) error {
 	identity := strings.TrimPrefix(d.Topic, inbox)
 	sum := sha256.Sum256([]byte(identity))
 	at := d.Time.UTC().Truncate(time.Minute) // the same for both, or the second would be another event
 	n := note{ID: "mail/" + hex.EncodeToString(sum[:16]) + at.Format("/200601021504"), Type: "mail", Time: at, Identity: identity}
 	if !h.config.Online(identity) {
-		h.tell(n, 0)
+		h.tell(ctx, n, 0)
 		return nil
 	}
 	n.ID += "/again"
-	h.tell(n, h.secondLook)
+	h.tell(ctx, n, h.secondLook)
 	return nil
 }

@@ -95,7 +95,7 @@ func TestEventsComeBackWhole(t *testing.T) {
 	want := []*queue.Event{
 		event("orders", 1),
 		{Topic: "orders", Name: "", Offset: queue.Offset{Epoch: 7, Seq: 5}, Time: birth},
-		{Topic: "orders", Key: "k", Queue: "q", ReplyTo: "r", Expires: birth.Add(time.Hour).Local(), Name: "naïve\x00", ID: strings.Repeat("i", 300), Args: []byte(`[1]`), Attachments: [][]byte{{1, 2, 3}, {}, bytes.Repeat([]byte{9}, 20_000)},
+		{Topic: "orders", Key: "k", Queue: "q", ReplyTo: "r", TraceParent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", Expires: birth.Add(time.Hour).Local(), Name: "naïve\x00", ID: strings.Repeat("i", 300), Args: []byte(`[1]`), Attachments: [][]byte{{1, 2, 3}, {}, bytes.Repeat([]byte{9}, 20_000)},
 			Offset: queue.Offset{Epoch: 7, Seq: 1 << 40}, Time: birth},
 	}
 	check(t, x.Apply(want, nil))

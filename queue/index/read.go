@@ -304,7 +304,7 @@ func (x *Index) Count(topic, forQueue string, after uint64, max int) (n int, err
 		if err != nil {
 			return 0, fmt.Errorf("count topic %q: %w", topic, err)
 		}
-		if len(v) > valueHeader && v[valueHeader-1] == forOne {
+		if len(v) > valueHeader && v[valueHeader-1]&forOne != 0 {
 			e, err := d.event(v)
 			if err != nil {
 				return 0, fmt.Errorf("count topic %q, event %d: %w", topic, seqOf(it.Key()), err)

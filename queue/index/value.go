@@ -10,15 +10,15 @@ import (
 	"github.com/holdpost/holdpost/queue"
 )
 
-// An event's value: version, time in ns since 1970 (8 bytes), whether it is for one queue alone (1 byte; so Find and Count need
-// not decode the rest), the time when it expires in ns since 1970 (uvarint, 0 is never), then id, name, key, queue, reply, args,
+// An event's value: version, time in ns since 1970 (8 bytes), flags (1 byte; so Find and Count need not decode the rest), the time
+// when it expires in ns since 1970 (uvarint, 0 is never), the trace if the flags say so, then id, name, key, queue, reply, args,
 // the number of attachments and each of them, with lengths as uvarints. Topic and sequence are in the key.
 const (
 	valueVersion = 2
 	valueHeader  = 10
 
-	forAll = 0
-	forOne = 1
+	forOne = 1 << 0 // for one queue alone
+	traced = 1 << 1
 )
 
 var errValue = errors.New("index entry damaged")
@@ -26,16 +26,22 @@ var errValue = errors.New("index entry damaged")
 func appendEvent(b []byte, e *queue.Event) []byte {
 	b = append(b, valueVersion)
 	b = binary.LittleEndian.AppendUint64(b, uint64(e.Time.UnixNano()))
-	if e.Queue == "" {
-		b = append(b, forAll)
-	} else {
-		b = append(b, forOne)
+	flags := byte(0)
+	if e.Queue != "" {
+		flags |= forOne
 	}
+	if e.TraceParent != "" {
+		flags |= traced
+	}
+	b = append(b, flags)
 	expires := uint64(0)
 	if !e.Expires.IsZero() {
 		expires = uint64(max(1, e.Expires.UnixNano()))
 	}
 	b = binary.AppendUvarint(b, expires)
+	if e.TraceParent != "" {
+		b = append(binary.AppendUvarint(b, uint64(len(e.TraceParent))), e.TraceParent...)
+	}
 	for _, s := range []string{e.ID, e.Name, e.Key, e.Queue, e.ReplyTo} {
 		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
 	}
@@ -94,7 +100,11 @@ func (d *decoder) event(v []byte) (*queue.Event, error) {
 		return nil, errValue
 	}
 	rest = rest[size:]
-	e := &queue.Event{ID: string(field()), Time: time.Unix(0, ns)}
+	e := &queue.Event{Time: time.Unix(0, ns)}
+	if v[valueHeader-1]&traced != 0 {
+		e.TraceParent = string(field())
+	}
+	e.ID = string(field())
 	if expires > 0 {
 		e.Expires = time.Unix(0, int64(expires))
 	}
