@@ -148,7 +148,11 @@ func (c *conn) packet(p *packet.Packet) error {
 		return nil
 	}
 	c.mu.Unlock()
-	if s == nil || s.phase.Load() == phaseGate {
+	if s == nil {
+		return errWrongState
+	}
+	ack := p.Type == packet.Ack || p.Type == packet.BinaryAck
+	if s.phase.Load() == phaseGate && !(ack && s.replaying()) {
 		return errWrongState
 	}
 	switch p.Type {

@@ -467,6 +467,14 @@ func TestRecoveryWhere(t *testing.T) {
 				st.t.Error("somebody answered")
 			}
 		}, []string{"e 1 ack", "e 2 ack"}},
+		{"an event is answered before the reply to the CONNECT", func(st *stage, v *visitor) {
+			v.drop()
+			for range st.main.To(v.sid).EmitWithAck(context.Background(), "e", 1) {
+				st.t.Error("somebody answered")
+			}
+			synctest.Wait()
+			st.journal.busy, st.journal.slow = true, time.Millisecond // there is time between the two
+		}, []string{"e 1 ack"}},
 		{"the server was restarted", func(st *stage, v *visitor) {
 			st.emit(st.main, "e", 1)
 			v.want("live", "e 1")

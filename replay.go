@@ -126,6 +126,14 @@ func (s *Socket) replay(b *comeback, upto func() uint64) bool {
 	}
 }
 
+// replaying reports whether the socket, which is not in yet, is sent what it missed: that comes before the reply to its CONNECT, and may
+// be answered before it.
+func (s *Socket) replaying() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Recovered()
+}
+
 // again returns a missed event's messages.
 func (n *Namespace) again(r *record, position uint64) []*engineio.Message {
 	p := &Prepared{name: r.name, args: r.args}
