@@ -10,7 +10,7 @@ import (
 
 const (
 	maxTopicConfigs = 256
-	policiesKnown   = 65_536 // topics whose policy is kept in memory
+	policiesKnown   = 16_384 // topics whose policy is kept in memory
 )
 
 // TopicConfig says how the topics that match a pattern are kept. In [Broker.CreateTopic] the pattern is the name of one topic.
@@ -68,10 +68,11 @@ func (p *policy) limited() bool { return p.MaxEvents > 0 || p.MaxBytes > 0 }
 
 // policies finds the policy of a topic: that of the topic itself, else that of the first pattern that matches.
 type policies struct {
-	broker   *Broker
-	patterns []*pattern
-	configs  []TopicConfig
-	logAge   time.Duration // negative is for ever
+	broker      *Broker
+	patterns    []*pattern
+	matched     []*policy // of the topics that match
+	rest, reply *policy
+	logAge      time.Duration // negative is for ever
 
 	mu      sync.Mutex // guards the fields below
 	known   map[string]*policy
@@ -80,7 +81,7 @@ type policies struct {
 
 func newPolicies(b *Broker) (*policies, error) {
 	c := b.config
-	p := &policies{broker: b, configs: c.Topics, logAge: c.MaxAge, known: make(map[string]*policy)}
+	p := &policies{broker: b, logAge: c.MaxAge, known: make(map[string]*policy)}
 	if len(c.Topics) > maxTopicConfigs {
 		return nil, fmt.Errorf("%d patterns of topics are more than %d", len(c.Topics), maxTopicConfigs)
 	}
@@ -97,6 +98,10 @@ func newPolicies(b *Broker) (*policies, error) {
 			p.logAge = t.MaxAge
 		}
 	}
+	for _, t := range c.Topics {
+		p.matched = append(p.matched, p.policy(t))
+	}
+	p.rest, p.reply = p.policy(TopicConfig{}), p.policy(TopicConfig{TTL: replyTTL})
 	return p, nil
 }
 
@@ -115,7 +120,7 @@ func (p *policies) of(topic string) (*policy, error) {
 			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 	}
-	made, err := p.make(topic, declared)
+	found, err := p.find(topic, declared)
 	if err != nil {
 		return nil, err
 	}
@@ -125,9 +130,9 @@ func (p *policies) of(topic string) (*policy, error) {
 		clear(p.known)
 	}
 	if p.version == version { // else a topic was declared meanwhile
-		p.known[topic] = made
+		p.known[topic] = found
 	}
-	return made, nil
+	return found, nil
 }
 
 // forget is called after a topic was declared.
@@ -138,34 +143,42 @@ func (p *policies) forget(topic string) {
 	p.version++
 }
 
-func (p *policies) make(topic string, declared []byte) (*policy, error) {
-	made := &policy{declared: declared != nil}
-	if strings.HasPrefix(topic, replyPrefix) {
-		made.TTL = replyTTL
-	} else if made.declared {
-		if err := json.Unmarshal(declared, &made.TopicConfig); err != nil {
-			return nil, fmt.Errorf("configuration of topic %q: %w", topic, err)
-		}
-	} else {
+func (p *policies) find(topic string, declared []byte) (*policy, error) {
+	switch {
+	case strings.HasPrefix(topic, replyPrefix):
+		return p.reply, nil
+	case declared == nil:
 		for i, pattern := range p.patterns {
 			if pattern.match(topic) {
-				made.TopicConfig = p.configs[i]
-				break
+				return p.matched[i], nil
 			}
 		}
+		return p.rest, nil
 	}
+	var t TopicConfig
+	if err := json.Unmarshal(declared, &t); err != nil {
+		return nil, fmt.Errorf("configuration of topic %q: %w", topic, err)
+	}
+	found := p.policy(t)
+	found.declared = true
+	return found, nil
+}
+
+// policy fills in what a configuration leaves to the broker's.
+func (p *policies) policy(t TopicConfig) *policy {
 	c := p.broker.config
-	if made.MaxAge == 0 {
-		made.MaxAge = c.MaxAge
+	if t.MaxAge == 0 {
+		t.MaxAge = c.MaxAge
 	}
-	if made.MaxAge > 0 && (p.logAge < 0 || made.MaxAge < p.logAge) {
-		made.keep = made.MaxAge
+	if t.MaxEventBytes == 0 {
+		t.MaxEventBytes = c.MaxEventBytes
 	}
-	if made.MaxEventBytes == 0 {
-		made.MaxEventBytes = c.MaxEventBytes
+	t.DedupeWindow = max(t.DedupeWindow, c.DedupeWindow)
+	made := &policy{TopicConfig: t}
+	if t.MaxAge > 0 && (p.logAge < 0 || t.MaxAge < p.logAge) {
+		made.keep = t.MaxAge
 	}
-	made.DedupeWindow = max(made.DedupeWindow, c.DedupeWindow)
-	return made, nil
+	return made
 }
 
 // rule is what the index has to know of a topic.
