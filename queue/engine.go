@@ -59,6 +59,11 @@ type Engine interface {
 	// Losses returns the ends of earlier epochs, oldest first.
 	Losses() []Loss
 
+	// Forgotten tells that queues may be missing that were there when the log ended at end: a part of what was stored of them is
+	// lost. What each had acknowledged up to begin, which is of the same epoch, it had; of all behind that nobody knows. ok is false
+	// if no queue can be missing.
+	Forgotten() (begin, end Offset, ok bool)
+
 	// Replicas returns how many copies of a stream to ask for.
 	Replicas() int
 
@@ -176,7 +181,7 @@ type Index interface {
 	// Declare notes what a topic was declared with; nil is that it is not any more. noted is the position of that note.
 	Declare(topic string, with []byte, noted uint64) error
 
-	// Note moves Noted to a position.
+	// Note moves Noted to a position, back too.
 	Note(noted uint64) error
 
 	// Erased tells that the log does not have these dropped events any more.

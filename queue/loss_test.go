@@ -140,3 +140,96 @@ func TestGapAfterAcceptedLoss(t *testing.T) {
 		}
 	}
 }
+
+// cutCursors takes away everything that is stored of queues and topics.
+func cutCursors(t *testing.T, dir string) {
+	t.Helper()
+	blocks, err := filepath.Glob(filepath.Join(dir, "store", "js", "jetstream", "$G", "streams", "CUR", "msgs", "*"))
+	if err != nil || len(blocks) == 0 {
+		t.Fatal(blocks, err)
+	}
+	for _, b := range blocks {
+		if err := os.Remove(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Queues that were lost hand out all that they may have held: nobody knows what was acknowledged, and which queues there were.
+func TestForgottenQueuesBeginAnew(t *testing.T) {
+	dir := t.TempDir()
+	n := openWith(t, dir, setup{config: small})
+	if err := n.CreateTopic(t.Context(), queue.TopicConfig{Pattern: "made before"}); err != nil {
+		t.Fatal(err)
+	}
+	n.publish(t, "t", 0)
+	personal := n.personal(t, "t", "ann", queue.StartNew)
+	n.shared(t, "t", queue.QueueConfig{Name: "work", From: queue.StartNew})
+	var offsets []queue.Offset
+	for i := range 20 {
+		offsets = append(offsets, n.publish(t, "t", 1+i).Offset)
+	}
+	seen(t, personal, offsets[4])
+	epoch := n.engine.Epoch()
+	n.stop()
+	cutCursors(t, dir)
+
+	_, err := start(dir, setup{})
+	if loss, ok := errors.AsType[*embedded.LossError](err); !ok || loss.Stream != "CUR" {
+		t.Fatal("the loss went unnoticed: ", err)
+	}
+	n = openWith(t, dir, setup{accept: true, config: small})
+	if n.engine.Epoch() != epoch {
+		t.Error("offsets mean something else, though no event is lost")
+	}
+	got := func(q *queue.Queue, want ...string) *recorder {
+		t.Helper()
+		r := acks()
+		c := attach(t, q, queue.ConsumerConfig{Sink: r, Manual: true})
+		r.want(t, want...)
+		c.Close()
+		return r
+	}
+	want := texts("t", 0, 21)
+	again := func() []*queue.Queue {
+		return []*queue.Queue{n.personal(t, "t", "ann", queue.StartNew), n.shared(t, "t", queue.QueueConfig{Name: "work", From: queue.StartNew})}
+	}
+	for _, q := range again() {
+		if r := got(q, want...); len(r.gapsTold()) > 0 {
+			t.Errorf("gaps %+v", r.gapsTold())
+		}
+	}
+	n.stop()
+	n = openWith(t, dir, setup{config: small})
+	for _, q := range again() { // they are on record now
+		if unread, err := q.Unread(t.Context()); unread > 0 || err != nil {
+			t.Errorf("%s holds %d events again, %v", q.Name(), unread, err)
+		}
+	}
+	got(n.personal(t, "t", "who says where", offsets[9].After()), texts("t", 11, 21)...)
+
+	// A topic that is created now is known after the index was lost too: its note has a position that was used before.
+	if err := n.CreateTopic(t.Context(), queue.TopicConfig{Pattern: "made after", MaxEvents: 7}); err != nil {
+		t.Fatal(err)
+	}
+	n.stop()
+	n = openWith(t, dir, setup{config: small})
+	if i, err := n.Topic(t.Context(), "made after"); err != nil || i.MaxEvents != 7 {
+		t.Errorf("%+v, %v", i, err)
+	}
+
+	// Once retention has taken what came after the loss a queue begins where it is told, and its readers hear of it.
+	fill(t, n, "t", 100, 1500)
+	until(t, "retention", func() bool {
+		p := n.history(t, "t", queue.StartFirst, 1)
+		return p.Events[0].Offset.Seq > offsets[19].Seq+100
+	})
+	late := n.personal(t, "t", "late", queue.StartNew)
+	r := &recorder{}
+	attach(t, late, queue.ConsumerConfig{Sink: r})
+	n.publish(t, "t", 2000)
+	r.want(t, texts("t", 2000, 2001)...)
+	if gaps := r.gapsTold(); len(gaps) != 1 || gaps[0].Cause != "loss" || gaps[0].To != late.Cursor() {
+		t.Errorf("gaps %+v", gaps)
+	}
+}

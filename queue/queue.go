@@ -180,7 +180,39 @@ func (q *Queue) load(ctx context.Context, from place, c QueueConfig) error {
 	if err := q.start(ctx, from); err != nil {
 		return err
 	}
+	if stored == nil {
+		if err := q.perhapsForgotten(ctx, from); err != nil {
+			return err
+		}
+	}
 	return q.store(ctx)
+}
+
+// perhapsForgotten places anew a queue that is not on record where there may be some missing: if it was one of them it has to hand out
+// all that it had not, and nobody knows what that is. So it begins where it may have stood, as long as the log has everything that was
+// published since the loss. Later it begins where it is told, and its readers are told a gap. A reader that named an offset or a time
+// is taken at its word.
+func (q *Queue) perhapsForgotten(ctx context.Context, from place) error {
+	b := q.broker
+	begin, end, ok := b.engine.Forgotten()
+	if !ok || !from.fresh && !from.first && !from.last {
+		return nil
+	}
+	info, err := b.events.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: where the log begins: %w", ErrUnavailable, err)
+	}
+	if info.State.FirstSeq > end.Seq+1 {
+		q.gaps = append(q.gaps, Gap{Topic: q.topic, From: begin, To: Offset{b.epoch, q.window.top}, Cause: "loss"})
+		return nil
+	}
+	stood, gaps, _ := b.translate(q.topic, begin)
+	q.window.top, q.gaps = min(q.window.top, stood), gaps
+	if q.shared != nil {
+		q.shared.pos = q.window.top
+	}
+	b.log.Info("a queue is not on record, and may have been lost: it begins anew", "topic", q.topic, "queue", q.name, "after", q.window.top)
+	return nil
 }
 
 // start places a new queue.

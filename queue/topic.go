@@ -192,6 +192,12 @@ func (b *Broker) noteFront(ctx context.Context) error {
 // readNotes takes the notes that the index does not have into it. Only Open calls it, before the tail writes the index.
 func (b *Broker) readNotes(ctx context.Context) error {
 	noted := b.index.Noted()
+	if last := b.cursors.CachedInfo().State.LastSeq; last < noted { // its end was lost, and positions are used again
+		if err := b.index.Note(last); err != nil {
+			return fmt.Errorf("read notes about topics: %w", err)
+		}
+		noted = last
+	}
 	var failed error
 	err := b.eachMessage(ctx, b.cursors, from(noted+1, declaredPrefix+">", trimmedPrefix+">"), func(m jetstream.Msg, at uint64) bool {
 		failed = b.readNote(m, at)

@@ -49,8 +49,9 @@ type storeReport struct {
 	Dir     string        `json:"dir"`
 	Epoch   string        `json:"epoch"`
 	Streams []storeStream `json:"streams"`
-	Mends   []string      `json:"mends"`          // which cost nothing, and which the next start makes by itself
-	Loss    string        `json:"loss,omitempty"` // for which a server refuses to start
+	Forgets bool          `json:"forgets,omitempty"` // a queue that is not on record may have been lost
+	Mends   []string      `json:"mends"`             // which cost nothing, and which the next start makes by itself
+	Loss    string        `json:"loss,omitempty"`    // for which a server refuses to start
 }
 
 type storeStream struct {
@@ -61,7 +62,7 @@ type storeStream struct {
 }
 
 func reportOf(dir string, r *embedded.Report) storeReport {
-	s := storeReport{Dir: dir, Epoch: fmt.Sprintf("%016x", r.Epoch), Streams: []storeStream{}, Mends: []string{}}
+	s := storeReport{Dir: dir, Epoch: fmt.Sprintf("%016x", r.Epoch), Forgets: r.Forgets, Streams: []storeStream{}, Mends: []string{}}
 	for _, x := range r.Streams {
 		s.Streams = append(s.Streams, storeStream(x))
 	}
@@ -87,6 +88,9 @@ func (s storeReport) print(w io.Writer, asJSON bool) error {
 	row(t, "epoch", s.Epoch)
 	for _, x := range s.Streams {
 		row(t, x.Name, fmt.Sprintf("%d messages, %d to %d", x.Messages, x.First, x.Last))
+	}
+	if s.Forgets {
+		row(t, "queues", "some may be missing; one that is not on record begins anew, with all that is kept")
 	}
 	for _, m := range s.Mends {
 		row(t, "to be mended", m)
@@ -158,9 +162,10 @@ func newStoreRepair() *cobra.Command {
 	cmd := onStore(&cobra.Command{
 		Use:   "repair",
 		Short: "Mend a store that a server refuses to open",
-		Long: `Leave out of a store what can't be read, and begin a new epoch: every reader that had not seen what is lost is told
-of the gap, and no offset that somebody remembers is taken for another event. Copies of the damaged files are kept.
-What is lost is lost: restore a backup if there is one.
+		Long: `Leave out of a store what can't be read. If events are lost a new epoch begins: every reader that had not seen them is
+told of the gap, and no offset that somebody remembers is taken for another event. If queues are lost each begins anew
+when it is asked for, with all that is kept, and its readers get events again that they had acknowledged. Copies of the
+damaged files are kept. What is lost is lost: restore a backup if there is one.
 
 Without --accept-loss it mends only what costs nothing, as every start does.`,
 		Example: `  holdpost store repair --data-dir /var/lib/holdpost --accept-loss`,

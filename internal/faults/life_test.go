@@ -112,6 +112,9 @@ func (l life) live() error {
 	}
 	var queues []*queue.Queue
 	for _, r := range roles {
+		if l.Number > 1 { // it goes on where it stood; one that is not there any more must not begin here
+			r.config.From = queue.StartNew
+		}
 		q, err := n.broker.Queue(context.Background(), r.config)
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -66,7 +67,7 @@ func message(seed uint64, p, n int) queue.Message {
 	case c < 10:
 		m.TTL = time.Duration(1+r.IntN(500)) * time.Millisecond
 	case c == 10:
-		m.Attachments = [][]byte{make([]byte, r.IntN(20_000))}
+		m.Attachments = [][]byte{bytes.Repeat([]byte{byte(n)}, r.IntN(20_000))}
 	}
 	return m
 }

@@ -47,6 +47,7 @@ const (
 	Stop   Kind = "stop"   // it was closed without an error
 	Crash  Kind = "crash"  // its process was killed, or the power cut: Content says what; Unflushed
 	Accept Kind = "accept" // the operator accepted a loss: Loss; before the Start that tells its new epoch
+	Forgot Kind = "forgot" // and of something else than events of the log: Content is Cursors or Delayed
 	Trim   Kind = "trim"   // retention took everything up to Offset
 
 	// At the end: each queue was seen to hold nothing, each topic was read to its end, and all dead letters.
@@ -54,6 +55,12 @@ const (
 	Read    Kind = "read"    // Topic, ID, Content, Offset
 	Dead    Kind = "dead"    // Queue; Offset of the event; Attempt is how many deliveries it had
 	End     Kind = "end"     // Topic: all of it was read
+)
+
+// What a Forgot is about.
+const (
+	Cursors = "cursors" // what queues had acknowledged
+	Delayed = "delayed" // events for later
 )
 
 // Event is one line of a history.

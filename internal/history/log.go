@@ -53,9 +53,11 @@ type topic struct {
 type log struct {
 	*report
 	epochs  []uint64
-	losses  []queue.Loss
+	told    []queue.Loss
+	losses  []queue.Loss      // told, with the names of epochs that the store itself had lost
 	ends    map[uint64]uint64 // the highest sequence that was seen, by epoch
 	trimmed place
+	delayed bool // events for later were lost, and that was accepted
 
 	topics map[string]*topic
 	ids    map[[2]string]*entry // by topic and id
@@ -83,9 +85,14 @@ func (l *log) valid(epoch, seq uint64) bool {
 
 // accept takes note of a loss, once: each process tells all of them.
 func (l *log) accept(loss queue.Loss) {
-	if !slices.Contains(l.losses, loss) {
-		l.losses = append(l.losses, loss)
+	if slices.Contains(l.told, loss) {
+		return
 	}
+	l.told = append(l.told, loss)
+	if n := len(l.epochs); loss.Epoch == 0 && n > 0 {
+		loss.Epoch = l.epochs[n-1]
+	}
+	l.losses = append(l.losses, loss)
 }
 
 func (l *log) topic(name string) *topic {
@@ -119,6 +126,8 @@ func (l *log) observe(e Event) {
 		}
 	case Accept:
 		l.accept(*e.Loss)
+	case Forgot:
+		l.delayed = l.delayed || e.Content == Delayed
 	case Trim:
 		l.trimmed = l.place(e.Offset)
 	case Publish:
@@ -210,7 +219,7 @@ func (l *log) accepted(p place) bool {
 
 // conclude ranks the events of each topic, and looks for what should be there at the end and is not.
 func (l *log) conclude() {
-	some := slices.ContainsFunc(l.losses, func(loss queue.Loss) bool { return loss.From <= loss.To }) // it may have been among them
+	some := l.delayed || slices.ContainsFunc(l.losses, func(loss queue.Loss) bool { return loss.From <= loss.To }) // it may have been among them
 	for _, x := range l.ids {
 		if x.later && !x.known && !some {
 			l.violate(Lost, "%s was stored for later, and never came", x)

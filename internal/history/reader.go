@@ -1,6 +1,7 @@
 package history
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -85,6 +86,12 @@ func (rs *readers) observe(i int, e Event) {
 			q.end(e.Kind == Stop, rs.now)
 			if e.Unflushed {
 				q.forget(rs.life)
+			}
+		}
+	case Forgot:
+		for _, q := range rs.queues {
+			if e.Content == Cursors {
+				q.forgetAll()
 			}
 		}
 	case Queue:
@@ -216,6 +223,14 @@ func (q *reader) forget(life int) {
 			q.floor = min(q.floor, rank)
 		}
 	}
+}
+
+// forgetAll takes back what was acknowledged: it may come again. What was not has to.
+func (q *reader) forgetAll() {
+	for rank := range q.mails {
+		q.mails[rank].acked, q.mails[rank].sure = 0, false
+	}
+	q.floor = q.begin
 }
 
 func (q *reader) makeSure(c *consumer) {
@@ -352,7 +367,8 @@ func (rs *readers) told(q *reader, c *consumer, g queue.Gap) {
 	switch g.Cause {
 	case "loss":
 		for _, loss := range rs.losses {
-			because = because || g.To.Epoch == loss.Epoch && g.To.Seq <= loss.To || rs.accepted(to)
+			because = because || g.To.Epoch == loss.Epoch && g.To.Seq <= loss.To || rs.accepted(to) ||
+				loss.To == math.MaxUint64 && g.From.Epoch == loss.Epoch && g.To.Seq == 0 // up to where the next epoch begins
 		}
 	case "retention":
 		because = to.compare(rs.trimmed) <= 0

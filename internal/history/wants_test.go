@@ -144,3 +144,48 @@ func TestWhatAQueueWants(t *testing.T) {
 		})
 	}
 }
+
+// TestForgotten is about a loss of what queues had acknowledged: that may come again, and what was not acknowledged has to.
+func TestForgotten(t *testing.T) {
+	event := func(kind history.Kind, seq uint64) history.Event {
+		return history.Event{Kind: kind, Topic: "t", ID: fmt.Sprint(seq), Queue: "q", Consumer: "c", Attempt: 1, Offset: queue.Offset{Epoch: 7, Seq: seq}}
+	}
+	start := []history.Event{{Kind: history.Start, Offset: queue.Offset{Epoch: 7}}, {Kind: history.Queue, Queue: "q", Topic: "t", Shared: true}, {Kind: history.Attach, Queue: "q", Consumer: "c"}}
+	check := func(forgot string, again ...uint64) history.Report {
+		es := slices.Clone(start)
+		for seq := range uint64(2) {
+			es = append(es, event(history.Publish, seq+1), event(history.Stored, seq+1), event(history.Deliver, seq+1))
+		}
+		es = append(es, event(history.Acking, 1), event(history.Acked, 1), history.Event{Kind: history.Saved, Queue: "q", Consumer: "c"}, history.Event{Kind: history.Stop})
+		if forgot != "" {
+			es = append(es, history.Event{Kind: history.Forgot, Content: forgot})
+		}
+		es = append(es, start...)
+		for _, seq := range again {
+			es = append(es, event(history.Deliver, seq), event(history.Acking, seq), event(history.Acked, seq))
+		}
+		return history.Check(append(es, history.Event{Kind: history.Drained, Queue: "q"}, event(history.Read, 1), event(history.Read, 2), history.Event{Kind: history.End, Topic: "t"}))
+	}
+	for name, r := range map[string]history.Report{"all again": check(history.Cursors, 1, 2), "what was not acknowledged": check(history.Cursors, 2)} {
+		if len(r.Violations) > 0 {
+			t.Errorf("%s: %s", name, r)
+		}
+	}
+	if r := check("", 1, 2); !slices.Contains(r.Broken(), history.Again) {
+		t.Error("nothing was forgotten: ", r)
+	}
+	if r := check(history.Cursors); !slices.Contains(r.Broken(), history.Lost) {
+		t.Error("what was not acknowledged is gone: ", r)
+	}
+
+	later := func(forgot string) history.Report {
+		es := append(slices.Clone(start), event(history.Publish, 1), event(history.Later, 1), history.Event{Kind: history.Forgot, Content: forgot})
+		return history.Check(append(es, history.Event{Kind: history.Drained, Queue: "q"}, history.Event{Kind: history.End, Topic: "t"}))
+	}
+	if r := later(history.Delayed); len(r.Violations) > 0 {
+		t.Error(r)
+	}
+	if r := later(history.Cursors); !slices.Contains(r.Broken(), history.Lost) {
+		t.Error("an event for later is gone: ", r)
+	}
+}

@@ -47,6 +47,7 @@ type manifest struct {
 	Version int          `json:"version"`
 	Time    time.Time    `json:"time"`
 	Epoch   uint64       `json:"epoch"`
+	Last    uint64       `json:"last"` // sequence of the log when it began
 	Losses  []queue.Loss `json:"losses,omitempty"`
 }
 
@@ -69,7 +70,10 @@ func (e *Engine) backup(ctx context.Context, w io.Writer) error {
 	}
 	defer nc.Close()
 	b := &backupWriter{tar: tar.NewWriter(w)}
-	if err := b.json(manifestName, manifest{Version: backupVersion, Time: time.Now().UTC(), Epoch: e.epoch, Losses: e.losses}); err != nil {
+	e.mu.Lock()
+	about := manifest{Version: backupVersion, Time: time.Now().UTC(), Epoch: e.epoch, Last: e.mark.confirmed, Losses: e.losses}
+	e.mu.Unlock()
+	if err := b.json(manifestName, about); err != nil {
 		return err
 	}
 	for _, name := range backupStreams {
@@ -236,6 +240,7 @@ func (e *Engine) restore(ctx context.Context, r io.Reader) error {
 	for _, l := range append(about.Losses, queue.Loss{Epoch: about.Epoch, From: state.last + 1, To: math.MaxUint64}) {
 		e.mark.addLoss(l)
 	}
+	e.mark.forgotten = forgotten{any: true, epoch: about.Epoch, begin: min(about.Last, state.last), end: state.last}
 	e.mark.last = state.last
 	e.mark.see(state)
 	return e.commit(state.last)

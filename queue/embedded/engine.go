@@ -61,6 +61,7 @@ type Engine struct {
 	js      jetstream.JetStream
 	epoch   uint64
 	losses  []queue.Loss
+	forgot  forgotten
 	held    *os.File // the lock
 	dirFile *os.File
 	flush   func(dir, mark *os.File) error // tests replace it before anything is committed
@@ -156,7 +157,7 @@ func (e *Engine) start(ctx context.Context, c Config) (err error) {
 	if err := e.guard(ctx, c.AcceptLoss, damaged); err != nil {
 		return err
 	}
-	e.epoch, e.losses = e.mark.epoch, slices.Clone(e.mark.losses)
+	e.epoch, e.losses, e.forgot = e.mark.epoch, slices.Clone(e.mark.losses), e.mark.forgotten
 	e.measuring.Lock()
 	e.ready = true
 	e.measuring.Unlock()
@@ -220,6 +221,13 @@ func (e *Engine) Epoch() uint64 { return e.epoch }
 
 // Losses returns the ends of earlier epochs, oldest first; of very many only the newest.
 func (e *Engine) Losses() []queue.Loss { return slices.Clone(e.losses) }
+
+// Forgotten tells that queues may be missing: a loss in the stream of cursors was accepted, or the store is a backup, which has no
+// queue that was made after it.
+func (e *Engine) Forgotten() (begin, end queue.Offset, ok bool) {
+	f := e.forgot
+	return queue.Offset{Epoch: f.epoch, Seq: f.begin}, queue.Offset{Epoch: f.epoch, Seq: f.end}, f.any
+}
 
 // Replicas returns 1: there is one server.
 func (e *Engine) Replicas() int { return 1 }

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,15 +50,34 @@ func (e *LossError) Error() string {
 			parts = append(parts, fmt.Sprintf("and %d more", more))
 		}
 		return fmt.Sprintf("store %s is damaged: %s: restore a backup, or start with --accept-loss to go on without what is lost; "+
-			"the damaged files are kept then", e.Dir, strings.Join(parts, "; "))
+			"the damaged files are kept then%s", e.Dir, strings.Join(parts, "; "), e.means())
+	}
+	end := "to go on without them under a new epoch"
+	if e.Stream != logStream {
+		end = "to go on without them"
 	}
 	what := fmt.Sprintf("the stream %s is gone, which held", e.Stream)
 	if e.Have > 0 {
 		what = fmt.Sprintf("the stream %s ends at %d and lacks", e.Stream, e.Have)
 	}
 	return fmt.Sprintf("store %s: %s %d acknowledged messages between %d and %d (epoch %016x, durable up to %d): "+
-		"restore a backup, or start with --accept-loss to go on without them under a new epoch",
-		e.Dir, what, e.Missing, e.From, e.To, e.Epoch, e.Want)
+		"restore a backup, or start with --accept-loss %s%s",
+		e.Dir, what, e.Missing, e.From, e.To, e.Epoch, e.Want, end, e.means())
+}
+
+// means says what is lost by what is damaged, if that is not events of the log.
+func (e *LossError) means() string {
+	var all []string
+	for stream, what := range map[string]string{
+		cursorStream:  "queues and settings of topics are in " + cursorStream + ": a queue that is lost begins anew, with all that is kept",
+		delayedStream: "events that were to be published later are in " + delayedStream + ": those that are lost will not be",
+	} {
+		if e.Stream == stream || slices.ContainsFunc(e.Damage, func(d Damage) bool { return d.Stream == stream }) {
+			all = append(all, "; "+what)
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(all, "")
 }
 
 // logState is what the server has of the log.
@@ -275,6 +295,7 @@ func (e *Engine) guard(ctx context.Context, accept, damaged bool) error {
 	}
 	if damaged {
 		e.mark.addLoss(queue.Loss{From: state.last + 1, To: math.MaxUint64})
+		e.forgetQueues(state.last)
 		e.mark.see(state)
 		if err := e.createMark(); err != nil {
 			return err
@@ -306,6 +327,9 @@ func (e *Engine) guard(ctx context.Context, accept, damaged bool) error {
 			}
 		}
 	}
+	if unflushed || state.cursors < m.cursors {
+		e.forgetQueues(state.last)
+	}
 	if v.newEpoch {
 		l := queue.Loss{Epoch: m.epoch, From: v.from, To: v.from - 1}
 		if v.loss != nil {
@@ -322,6 +346,12 @@ func (e *Engine) guard(ctx context.Context, accept, damaged bool) error {
 	m.see(state)
 	m.confirmed = min(m.confirmed, m.last) // the rest is in the page cache at best
 	return e.commitStart()
+}
+
+// forgetQueues notes that queues may be missing, of which nobody knows what they had acknowledged. The log ends at a sequence.
+func (e *Engine) forgetQueues(last uint64) {
+	e.mark.forgotten = forgotten{any: true, epoch: e.mark.epoch, end: last}
+	e.log.Warn("queues may be missing: those that are not on record begin anew with all that is kept", "dir", e.dir)
 }
 
 // commitStart makes the first mark of this run, and all that the store holds, durable. A stop was clean only as long as

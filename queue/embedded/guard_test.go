@@ -342,7 +342,7 @@ func TestClockWhileRunning(t *testing.T) {
 
 func TestMarkCoding(t *testing.T) {
 	m := mark{generation: 5, epoch: 7, last: 100, confirmed: 99, first: 3, messages: 97, holes: 1, wall: -1, boottime: 12, boot: [16]byte{1, 15: 2}, clean: true,
-		memory: true}
+		memory: true, forgotten: forgotten{any: true, epoch: 6, begin: 1, end: 90}}
 	for i := range uint64(2 * maxLosses) {
 		m.addLoss(queue.Loss{Epoch: i, From: i, To: i})
 	}

@@ -44,6 +44,13 @@ type mark struct {
 	clean      bool // written by an orderly stop, after everything was flushed
 	memory     bool // the level: true = nothing was flushed
 	losses     []queue.Loss
+	forgotten  forgotten
+}
+
+// forgotten says that queues may be missing that were there when the log ended at end. Up to begin they had acknowledged everything.
+type forgotten struct {
+	any               bool
+	epoch, begin, end uint64
 }
 
 func (m *mark) encode(slot *[slotSize]byte) {
@@ -58,6 +65,10 @@ func (m *mark) encode(slot *[slotSize]byte) {
 	b = append(b, flag(m.clean), flag(m.memory), byte(len(m.losses)))
 	for _, l := range m.losses {
 		b = le.AppendUint64(le.AppendUint64(le.AppendUint64(b, l.Epoch), l.From), l.To)
+	}
+	b = append(b, flag(m.forgotten.any))
+	for _, v := range []uint64{m.forgotten.epoch, m.forgotten.begin, m.forgotten.end} {
+		b = le.AppendUint64(b, v)
 	}
 	le.PutUint32(slot[slotSize-4:], crc32.Checksum(slot[:slotSize-4], castagnoli))
 }
@@ -91,6 +102,9 @@ func decodeMark(b []byte) (m mark, ok bool) {
 	for range losses {
 		m.losses = append(m.losses, queue.Loss{Epoch: u64(), From: u64(), To: u64()})
 	}
+	m.forgotten.any = b[0] == 1
+	b = b[1:]
+	m.forgotten.epoch, m.forgotten.begin, m.forgotten.end = u64(), u64(), u64()
 	return m, true
 }
 

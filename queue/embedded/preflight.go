@@ -22,7 +22,7 @@ type streamScan struct {
 	name, dir string
 	meta      string // what is wrong with the stream's own description; empty is nothing
 	first     uint64 // 0 when there is no message
-	last      uint64
+	last      uint64 // the highest one that was used, deleted or not
 	messages  uint64
 	hole      span     // from the first missing sequence to the last one, of those between messages
 	damage    []Damage // messages are lost by it
@@ -68,12 +68,14 @@ type span struct{ from, to uint64 }
 type contents struct {
 	there []span // ascending
 	gone  map[uint64]bool
+	noted uint64 // the highest of gone: the message itself may have gone with its file
 }
 
 func (c *contents) add(r record) {
 	switch r.kind {
 	case deleted:
 		c.gone[r.seq] = true
+		c.noted = max(c.noted, r.seq)
 	case message:
 		if n := len(c.there); n > 0 && r.seq == c.there[n-1].to+1 {
 			c.there[n-1].to++
@@ -163,6 +165,7 @@ func scanStream(name, dir string, read func(bytes int)) (streamScan, error) {
 			s.messages--
 		}
 	}
+	s.last = max(s.last, c.noted)
 	for _, d := range found {
 		if next := c.after(d.From - 1); d.To == 0 && next > 0 { // it was unreadable to the end of its file
 			d.To = next - 1
@@ -207,10 +210,17 @@ func (e *Engine) preflight(rebooted, accept bool) error {
 		e.log.Info("store read through", "dir", e.dir, "messages", messages, "bytes", bytes, "took", time.Since(began).Round(time.Millisecond))
 	}
 	if !accept && !e.mark.unflushed(rebooted) {
-		if loss := e.mark.unreadable(all, rebooted); loss != nil {
+		loss := e.mark.unreadable(all, rebooted)
+		if loss == nil { // the server would believe its summary of a file that is gone
+			loss = e.mark.judgeOthers(found(all))
+		}
+		if loss != nil {
 			loss.Dir = e.dir
 			return loss
 		}
+	}
+	if err := e.beforeMending(all); err != nil {
+		return err
 	}
 	for _, s := range all {
 		if err := e.mend(s); err != nil {
@@ -218,6 +228,23 @@ func (e *Engine) preflight(rebooted, accept bool) error {
 		}
 	}
 	return nil
+}
+
+// beforeMending has it on record that queues may be missing, while the damage still shows it: unlike events, nobody counts them.
+func (e *Engine) beforeMending(all []streamScan) error {
+	state := found(all)
+	lost := state.cursors < e.mark.cursors
+	for _, s := range all {
+		lost = lost || s.name == cursorStream && len(s.damage) > 0
+	}
+	if !lost || e.file == nil { // without a mark guard does it in any case
+		return nil
+	}
+	e.forgetQueues(state.last)
+	if err := e.file.write(&e.mark); err != nil {
+		return err
+	}
+	return e.flush(e.dirFile, e.file.f)
 }
 
 // unreadable says what of the store is lost because it can't be read.

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -386,5 +387,76 @@ func TestScrub(t *testing.T) {
 	}
 	if d := e.Damaged()[0]; d.File != f || d.From != r.seq || d.To != r.seq {
 		t.Errorf("%+v, want event %d", d, r.seq)
+	}
+}
+
+// otherStream makes a store whose stream of cursors had n messages, all of which but the last few were deleted.
+func otherStream(t *testing.T, n, left int) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	e := start(t, Config{Dir: dir})
+	l, closeLog, err := openLog(e)
+	noError(t, err)
+	l.publish(t, e, 10, 100)
+	s, err := l.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: cursorStream, Subjects: []string{"cur.>"}, MaxMsgsPerSubject: 1})
+	noError(t, err)
+	for i := range n {
+		_, err := l.js.Publish(t.Context(), fmt.Sprintf("cur.%d", i), make([]byte, 40_000))
+		noError(t, err)
+	}
+	for seq := range uint64(n - left) {
+		noError(t, s.DeleteMsg(t.Context(), seq+1))
+	}
+	closeLog()
+	noError(t, e.Close())
+	return dir
+}
+
+// A stream whose messages were all deleted, with their files, has lost nothing.
+func TestEmptiedStreamIsWhole(t *testing.T) {
+	dir := otherStream(t, 300, 0)
+	for range 2 {
+		r, err := Verify(dir, nil)
+		if err != nil || r.Loss != nil || r.Streams[0] != (StreamReport{cursorStream, 0, 300, 0}) {
+			t.Errorf("%+v, %v", r, err)
+		}
+		noError(t, start(t, Config{Dir: dir}).Close())
+	}
+}
+
+// Messages of the stream of cursors that are lost are told, and then that queues may be missing: also when the start that accepted it
+// came no further than mending.
+func TestQueuesAreForgotten(t *testing.T) {
+	file := func(dir string) string {
+		return filepath.Join(streamsDir(dir), cursorStream, "msgs", "1.blk")
+	}
+	for name, damage := range map[string]func(t *testing.T, dir string){
+		"a bit":    func(t *testing.T, dir string) { edit(t, file(dir), func(b []byte) []byte { return flipped(b, 1000) }) },
+		"the end":  func(t *testing.T, dir string) { edit(t, file(dir), func(b []byte) []byte { return b[:len(b)-100] }) },
+		"the file": func(t *testing.T, dir string) { noError(t, os.Remove(file(dir))) },
+		"all":      func(t *testing.T, dir string) { noError(t, os.RemoveAll(filepath.Join(streamsDir(dir), cursorStream))) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := otherStream(t, 5, 5)
+			damage(t, dir)
+			var loss *LossError
+			if _, err := tryStart(t, Config{Dir: dir}); !errors.As(err, &loss) || loss.Stream != cursorStream {
+				t.Fatalf("start: %v", err)
+			}
+			cancelled, cancel := context.WithCancel(t.Context())
+			cancel()
+			if _, err := Start(cancelled, Config{Dir: dir, AcceptLoss: true, Reserve: -1, Logger: slog.New(slog.DiscardHandler)}); err == nil {
+				t.Fatal("it came through")
+			}
+			e := start(t, Config{Dir: dir, AcceptLoss: true})
+			want := queue.Offset{Epoch: e.Epoch(), Seq: 10}
+			if begin, end, ok := e.Forgotten(); !ok || end != want || begin.Seq != 0 || len(e.Losses()) > 0 {
+				t.Errorf("forgotten %v to %v, %v; losses %v", begin, end, ok, e.Losses())
+			}
+			noError(t, e.Close())
+			if r, err := Verify(dir, nil); err != nil || r.Loss != nil || !r.Forgets {
+				t.Errorf("verify: %+v, %v", r, err)
+			}
+		})
 	}
 }

@@ -16,6 +16,7 @@ type Report struct {
 	Epoch   uint64
 	Streams []StreamReport
 	Scars   []Damage // what is unreadable, and was deleted before or never acknowledged: a start mends it by itself
+	Forgets bool     // a loss of queues was accepted, or it is a backup: a queue that is not on record begins anew, with all that is kept
 	Loss    error    // for which a start refuses the store, a [*LossError] or [ErrMark]; nil is nothing
 }
 
@@ -49,7 +50,7 @@ func verify(dir string, progress func(read, total int64)) (*Report, error) {
 	if err == nil {
 		file.f.Close()
 	}
-	r := &Report{Epoch: m.epoch}
+	r := &Report{Epoch: m.epoch, Forgets: m.forgotten.any}
 	if errors.Is(err, errNoMark) || err == nil && readable == 0 {
 		r.Loss = ErrMark
 	} else if err != nil {
@@ -73,7 +74,6 @@ func verify(dir string, progress func(read, total int64)) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	state := logState{}
 	for _, s := range all {
 		r.Streams = append(r.Streams, StreamReport{s.name, s.first, s.last, s.messages})
 		r.Scars = append(r.Scars, s.scars...)
@@ -83,8 +83,8 @@ func verify(dir string, progress func(read, total int64)) (*Report, error) {
 		if s.meta != "" {
 			r.Scars = append(r.Scars, Damage{Stream: s.name, File: filepath.Join(s.dir, "meta.inf"), At: -1, What: s.meta})
 		}
-		state.take(s)
 	}
+	state := found(all)
 	if r.Loss != nil || m.unflushed(rebooted) {
 		return r, nil
 	}
@@ -124,20 +124,23 @@ func size(streams string) (total int64, err error) {
 	return total, nil
 }
 
-// take takes over what the server would say of a stream.
-func (l *logState) take(s streamScan) {
-	switch s.name {
-	case cursorStream:
-		l.cursors = s.last
-	case delayedStream:
-		l.delayed = s.last
-	case logStream:
-		l.exists, l.first, l.last, l.messages = true, s.first, s.last, s.messages
-		l.lowestHole, l.highestHole = s.hole.from, s.hole.to
-		if s.messages == 0 {
-			l.first = s.last + 1
+// found is what the server would say of streams.
+func found(all []streamScan) (l logState) {
+	for _, s := range all {
+		switch s.name {
+		case cursorStream:
+			l.cursors = s.last
+		case delayedStream:
+			l.delayed = s.last
+		case logStream:
+			l.exists, l.first, l.last, l.messages = true, s.first, s.last, s.messages
+			l.lowestHole, l.highestHole = s.hole.from, s.hole.to
+			if s.messages == 0 {
+				l.first = s.last + 1
+			}
 		}
 	}
+	return l
 }
 
 // Repair makes a store usable that [Start] refuses, and returns what [Verify] said of it before. What is lost is lost: a new epoch

@@ -256,13 +256,13 @@ func (x *Index) Declare(topic string, with []byte, noted uint64) (err error) {
 	if t.declared = with; with != nil {
 		more++
 	}
-	if err := x.note(noted, more); err != nil {
+	if err := x.note(max(noted, x.Noted()), more); err != nil {
 		return fmt.Errorf("declare topic %q: %w", topic, err)
 	}
 	return nil
 }
 
-// Note moves Noted to a position.
+// Note moves Noted to a position, back too.
 func (x *Index) Note(noted uint64) error {
 	if err := x.note(noted, 0); err != nil {
 		return fmt.Errorf("note position %d: %w", noted, err)
@@ -272,7 +272,7 @@ func (x *Index) Note(noted uint64) error {
 
 func (x *Index) note(noted uint64, declared int) error {
 	s := *x.state.Load()
-	s.noted = max(s.noted, noted)
+	s.noted = noted
 	s.declared += uint64(declared)
 	b := x.db.NewBatch()
 	defer b.Close()
