@@ -151,7 +151,7 @@ func (s *server) startSockets(journal *delivery.Journal, endpoints []hooks.Hook)
 	proxies, _ := config.Networks(c.Proxies) // which were checked
 	s.metrics = metrics.New(metrics.Sources{
 		Sockets: func() int { return s.sockets.Of("/").Len() }, Connections: func() int { return s.sockets.Connections() },
-		Queued: s.queued, Healthy: func() bool { return s.store.Ready() == nil },
+		Queued: s.queued, Healthy: func() bool { return s.store.Ready() == nil }, Scrub: s.store.Scrub,
 	})
 	s.gate = gate.New(gate.Config{
 		Authority: s.authority, Dev: c.Dev, Limits: gateLimits(c), Proxies: proxies, Logger: s.log,
@@ -225,7 +225,8 @@ func (s *server) startStore(ctx context.Context) (err error) {
 		broker.OnPublish, broker.OnConsume = s.tracing.publishing, s.tracing.consuming
 	}
 	s.store, err = local.Open(ctx, local.Config{
-		Engine: embedded.Config{Dir: c.DataDir, Logger: s.log, AcceptLoss: s.acceptLoss, Reserve: c.Store.Reserve}, Broker: broker,
+		Engine: embedded.Config{Dir: c.DataDir, Logger: s.log, AcceptLoss: s.acceptLoss, Reserve: c.Store.Reserve, ScrubEvery: c.Store.ScrubEvery},
+		Broker: broker,
 	})
 	if err == nil {
 		s.closers = append(s.closers, closer{"store", s.store.Close})

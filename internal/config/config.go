@@ -54,9 +54,10 @@ type Config struct {
 	} `koanf:"limits"`
 
 	Store struct {
-		MaxAge   time.Duration `koanf:"max_age" doc:"How long events are kept. Negative: for ever."`
-		MaxBytes int64         `koanf:"max_bytes" doc:"Bytes of the log; then the oldest events go. Negative: no limit."`
-		Reserve  int64         `koanf:"reserve" doc:"Bytes of the disk that stay free: below it publishing is refused. 0 is 256 MiB or 5 % of the disk, whichever is more. Negative: none."`
+		MaxAge     time.Duration `koanf:"max_age" doc:"How long events are kept. Negative: for ever."`
+		MaxBytes   int64         `koanf:"max_bytes" doc:"Bytes of the log; then the oldest events go. Negative: no limit."`
+		Reserve    int64         `koanf:"reserve" doc:"Bytes of the disk that stay free: below it publishing is refused. 0 is 256 MiB or 5 % of the disk, whichever is more. Negative: none."`
+		ScrubEvery time.Duration `koanf:"scrub_every" doc:"How often the whole store is read through, at 5 MB/s, so that damage is known before it is asked for. 0 is 24h; negative: never."`
 	} `koanf:"store"`
 
 	Topics []Topic `koanf:"topics" doc:"How topics are kept, each by the first pattern that matches; those that none matches are kept as store says. 250 at most."`

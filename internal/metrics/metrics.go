@@ -17,6 +17,7 @@ import (
 
 	"github.com/holdpost/holdpost"
 	"github.com/holdpost/holdpost/queue"
+	"github.com/holdpost/holdpost/queue/embedded"
 )
 
 // Sources are asked when somebody reads the metrics.
@@ -25,6 +26,7 @@ type Sources struct {
 	Sockets     func() int
 	Queued      func() int // bytes
 	Healthy     func() bool
+	Scrub       func() embedded.Scrub
 }
 
 // Metrics are the counters. Make them with [New]. All methods may be called from any goroutine.
@@ -64,6 +66,10 @@ var (
 	sockets          = definition{"holdpost_sockets", "gauge", "", "Sockets that are connected."}
 	queued           = definition{"holdpost_queued_bytes", "gauge", "", "Bytes that clients have not taken yet."}
 	healthy          = definition{"holdpost_store_healthy", "gauge", "", "1 while events can be stored and handed out, else 0."}
+	damaged          = definition{"holdpost_store_damaged_messages", "gauge", "", "Messages of the store that could not be read when it was read through: at least so many are lost when it is opened next."}
+	scrubbed         = definition{"holdpost_store_scrubbed_timestamp_seconds", "gauge", "", "When the store had been read through last, in seconds since 1970; 0 is not since the start."}
+	scrubbedBytes    = definition{"holdpost_store_scrubbed_bytes_total", "counter", "", "Bytes of the store that were read to find damage."}
+	scrubbedFiles    = definition{"holdpost_store_scrubbed_files_total", "counter", "", "Files of the store that were read to find damage."}
 	connects         = definition{"holdpost_connects_total", "counter", "recovered", "Sockets that were let in; recovered is true for those that came back and got what they missed."}
 	disconnects      = definition{"holdpost_disconnects_total", "counter", "reason", "Sockets that were disconnected."}
 	refused          = definition{"holdpost_refused_total", "counter", "by", "Connections that were not let in: by admission (too many at once), memory and files (there is too little left), request (malformed, or of a foreign origin), gate (no valid token, too many)."}
@@ -73,7 +79,7 @@ var (
 	hookSeconds      = definition{"holdpost_hook_seconds", "histogram", "type outcome", "How long hooks took to be asked or told, by the type of what happened; outcome is ok or failed."}
 	operationSeconds = definition{"holdpost_operation_seconds", "histogram", "operation", "How long operations took, until they were answered."}
 
-	definitions = []definition{connections, sockets, queued, healthy, connects, disconnects, refused, shed, operationsTotal, operationSeconds, requestSeconds, hookSeconds}
+	definitions = []definition{connections, sockets, queued, healthy, damaged, scrubbed, scrubbedBytes, scrubbedFiles, connects, disconnects, refused, shed, operationsTotal, operationSeconds, requestSeconds, hookSeconds}
 )
 
 func (d definition) counter() *prometheus.CounterVec {
@@ -84,6 +90,10 @@ func (d definition) histogram() *prometheus.HistogramVec {
 	return prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: d.name, Help: d.help, Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14), // to 4 s
 	}, strings.Fields(d.labels))
+}
+
+func (d definition) count(f func() float64) prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: d.name, Help: d.help}, f)
 }
 
 func (d definition) gauge(f func() float64) prometheus.Collector {
@@ -107,6 +117,15 @@ func New(s Sources) *Metrics {
 			}
 			return 0
 		}),
+		damaged.gauge(func() float64 { return float64(s.Scrub().Messages()) }),
+		scrubbed.gauge(func() float64 {
+			if done := s.Scrub().Done; !done.IsZero() {
+				return float64(done.UnixMilli()) / 1000
+			}
+			return 0
+		}),
+		scrubbedBytes.count(func() float64 { return float64(s.Scrub().Bytes) }),
+		scrubbedFiles.count(func() float64 { return float64(s.Scrub().Files) }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	for _, by := range refusals { // there from the start, so that a first one is seen as an increase

@@ -12,16 +12,20 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/holdpost/holdpost"
 	"github.com/holdpost/holdpost/internal/leaktest"
 	"github.com/holdpost/holdpost/internal/peertest"
+	"github.com/holdpost/holdpost/queue/embedded"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func sample() *Metrics {
-	return New(Sources{func() int { return 1 }, func() int { return 2 }, func() int { return 3 }, func() bool { return true }})
+	return New(Sources{func() int { return 1 }, func() int { return 2 }, func() int { return 3 }, func() bool { return true }, func() embedded.Scrub {
+		return embedded.Scrub{Done: time.Unix(5, 0), Files: 6, Bytes: 7, Damaged: []embedded.Damage{{From: 1, To: 8}}}
+	}})
 }
 
 func read(m *Metrics) string {
@@ -65,6 +69,7 @@ func TestWhatIsCounted(t *testing.T) {
 		text := read(m)
 		for _, want := range []string{
 			`holdpost_connections 1`, `holdpost_sockets 2`, `holdpost_queued_bytes 3`, `holdpost_store_healthy 1`,
+			`holdpost_store_damaged_messages 8`, `holdpost_store_scrubbed_timestamp_seconds 5`, `holdpost_store_scrubbed_bytes_total 7`, `holdpost_store_scrubbed_files_total 6`,
 			`holdpost_connects_total{recovered="false"} 1`, `holdpost_disconnects_total{reason="client namespace disconnect"} 1`,
 			`holdpost_refused_total{by="gate"} 0`,
 			`holdpost_operations_total{code="ok",operation="join"} 2`, `holdpost_operations_total{code="forbidden",operation="send"} 1`,
@@ -80,7 +85,7 @@ func TestWhatIsCounted(t *testing.T) {
 
 // Dashboard and alerts use what there is.
 func TestDashboardAndAlertsUseWhatThereIs(t *testing.T) {
-	known := map[string]bool{"process_open_fds": true, "process_max_fds": true, "process_resident_memory_bytes": true, "process_cpu_seconds_total": true, "go_goroutines": true}
+	known := map[string]bool{"process_open_fds": true, "process_max_fds": true, "process_resident_memory_bytes": true, "process_cpu_seconds_total": true, "process_start_time_seconds": true, "go_goroutines": true}
 	for _, d := range definitions {
 		known[d.name] = d.kind != "histogram"
 		for _, suffix := range []string{"_bucket", "_count", "_sum"} {

@@ -70,7 +70,7 @@ type Engine struct {
 
 	failed  atomic.Pointer[error] // the first error of a commit
 	full    atomic.Pointer[error] // what Room returns
-	damaged atomic.Pointer[[]Damage]
+	scrubs  atomic.Pointer[Scrub]
 	sick    atomic.Pointer[error] // what the server says of itself
 	closing sync.Once
 	closed  error // what Close returns, after closing

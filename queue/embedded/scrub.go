@@ -15,6 +15,25 @@ const (
 	scrubAgain = time.Second // after which what looks damaged is read again: it may have been about to be replaced
 )
 
+// Scrub is what reading through the store has found while the engine runs.
+type Scrub struct {
+	Done    time.Time // when it had been read through last; zero is not yet
+	Files   int       // that were read since the start
+	Bytes   int64     // likewise
+	Damaged []Damage  // what could not be read last time, and, while it goes on, this time
+}
+
+// Messages returns how many messages are damaged, at least.
+func (s Scrub) Messages() (n uint64) {
+	for _, d := range s.Damaged {
+		n++
+		if d.From > 0 && d.To > d.From {
+			n += d.To - d.From
+		}
+	}
+	return n
+}
+
 // scrub reads the whole store now and then, slowly, so that damage is known before what it took is asked for.
 func (e *Engine) scrub(every time.Duration) {
 	for {
@@ -39,6 +58,7 @@ func (e *Engine) sleep(d time.Duration) bool {
 
 // scrubOnce reads at so many bytes a second. It returns false when the engine is closed.
 func (e *Engine) scrubOnce(speed int) bool {
+	s := e.Scrub()
 	var found []Damage
 	entries, err := os.ReadDir(streamsDir(e.dir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -60,21 +80,29 @@ func (e *Engine) scrubOnce(speed int) bool {
 				}
 				if again, _ := e.scrubBlock(stream, b, open); slices.Equal(again, bad) {
 					found = append(found, bad...)
+					s.Damaged = e.tell(s.Damaged, bad)
 				}
 			}
+			s.Files, s.Bytes = s.Files+1, s.Bytes+int64(size)
+			e.scrubs.Store(&Scrub{s.Done, s.Files, s.Bytes, s.Damaged})
 			if !e.sleep(time.Duration(size) * time.Second / time.Duration(speed)) {
 				return false
 			}
 		}
 	}
-	known := e.Damaged()
-	for _, d := range found {
+	e.scrubs.Store(&Scrub{time.Now(), s.Files, s.Bytes, found})
+	return true
+}
+
+// tell logs what is damaged and was not known yet, and returns all of it.
+func (e *Engine) tell(known, bad []Damage) []Damage {
+	for _, d := range bad {
 		if !slices.Contains(known, d) {
 			e.log.Error("the store is damaged; stop the server and verify it", "what", d.String())
+			known = append(slices.Clip(known), d)
 		}
 	}
-	e.damaged.Store(&found)
-	return true
+	return known
 }
 
 func (e *Engine) scrubBlock(stream string, b blockFile, open bool) (bad []Damage, size int) {
@@ -96,11 +124,11 @@ func (e *Engine) scrubBlock(stream string, b blockFile, open bool) (bad []Damage
 	return bad, len(data)
 }
 
-// Damaged returns what the last scrub of the store could not read. The store is read through once a day; after damage was found, and
-// the engine was closed, [Verify] says what is lost by it.
-func (e *Engine) Damaged() []Damage {
-	if p := e.damaged.Load(); p != nil {
-		return slices.Clone(*p)
+// Scrub returns what reading through the store has found so far. After damage was found, and the engine was closed, [Verify] says
+// what is lost by it. Nobody may change what Damaged refers to.
+func (e *Engine) Scrub() Scrub {
+	if p := e.scrubs.Load(); p != nil {
+		return *p
 	}
-	return nil
+	return Scrub{}
 }

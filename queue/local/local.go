@@ -68,6 +68,9 @@ func (s *Store) Ready() error {
 // Backup writes the store, as it is at some moment of the call, to w while it is in use: [embedded.Engine.Backup].
 func (s *Store) Backup(ctx context.Context, w io.Writer) error { return s.engine.Backup(ctx, w) }
 
+// Scrub returns what reading through the store's files has found: [embedded.Engine.Scrub].
+func (s *Store) Scrub() embedded.Scrub { return s.engine.Scrub() }
+
 // Close closes the broker, the index and the engine. What was acknowledged is durable. No other use may follow but Close again.
 func (s *Store) Close() error {
 	var all []error
