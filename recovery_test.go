@@ -409,6 +409,35 @@ func TestRecoveryWhileTheJournalMovesOn(t *testing.T) {
 	})
 }
 
+// A client may be back before all sockets of its broken connection have ended.
+func TestRecoveryWhileTheConnectionEnds(t *testing.T) {
+	onStage(t, holdpost.Recovery{}, nil, func(t *testing.T, st *stage) {
+		st.srv.Of("/a")
+		ann := st.visit(peertest.WebSocket, nil)
+		ann.Send("40/a,")
+		var first, second struct{ SID, PID string }
+		reply := func(into any) {
+			if err := json.Unmarshal([]byte(strings.TrimPrefix(ann.Next(), "40/a,")), into); err != nil {
+				t.Fatal(err)
+			}
+		}
+		reply(&first)
+		p, err := holdpost.Prepare("e")
+		if err != nil {
+			t.Fatal(err)
+		}
+		st.socket(ann).DeliverWithAck(p, false, func(holdpost.Args, error) { time.Sleep(time.Second) }) // the other socket has to wait
+		ann.Close()
+		synctest.Wait()
+		ann.Peer = st.Connect(peertest.WebSocket)
+		ann.Send(`40/a,{"pid":"` + first.PID + `"}`)
+		reply(&second)
+		if second != first || second.PID == "" {
+			t.Errorf("was %v, is %v", first, second)
+		}
+	})
+}
+
 // What fails on the reference server.
 func TestRecoveryWhere(t *testing.T) {
 	for _, c := range []struct {

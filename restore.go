@@ -178,6 +178,9 @@ func (s *Socket) resume(c *claim) (_ *comeback, release func()) {
 	}
 	back := n.comeback(st, after)
 	complete, err := r.Journal.Read(s.Context(), back.keys, after, after, nil)
+	if err != nil && s.Context().Err() == nil {
+		n.srv.config.Logger.Warn("missed events not read", "namespace", n.name, "error", err)
+	}
 	if err != nil || !complete {
 		c.gap = gapDropped
 		return nil, release
@@ -282,9 +285,10 @@ func (s *Socket) supersede() {
 // replaced supersedes a socket, and returns its session; nil when that has ended with the socket.
 func (s *Socket) replaced() func() *state {
 	s.supersede()
+	<-s.Context().Done() // who was about to end it may not have done it yet
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended == nil || !s.ended.Reason.outlives() {
+	if !s.ended.Reason.outlives() {
 		return nil
 	}
 	return s.session.last
