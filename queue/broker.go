@@ -184,7 +184,11 @@ func (b *Broker) open(ctx context.Context) error {
 	if err := b.openStreams(ctx, api, tail); err != nil {
 		return err
 	}
-	state := b.events.CachedInfo().State
+	info, err := b.events.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("state of the log: %w", err)
+	}
+	state := info.State
 	// Events that an earlier process stored and could not confirm are from now on as good as the others.
 	if err := b.engine.Commit(state.LastSeq); err != nil {
 		return err

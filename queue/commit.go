@@ -95,15 +95,16 @@ type committer struct {
 	stopped chan struct{}
 
 	// owned by run
-	last  uint64 // the highest sequence of an event that the log answered
-	round uint64
+	last   uint64 // the highest sequence of an event that the log answered
+	round  uint64
+	reused uint64 // a sequence that the log gave to a second event
 
 	mu      sync.Mutex // guards the fields below
 	events  []*request
 	states  []*request
 	want    uint64 // somebody needs durable to reach this
 	closing bool
-	failed  error // sticky: the engine has failed for good
+	failed  error // sticky: the engine has failed for good, or the log is another one
 	stalled error // the disk does not answer: nothing is taken meanwhile
 }
 
@@ -247,9 +248,14 @@ func (c *committer) publish(batch []*request) {
 	c.round++
 	prefix := c.inbox + "." + strconv.FormatUint(c.round, 36) + "."
 	open := 0
+	unwell, reconnects := c.engine.Health(), c.conn.Stats().Reconnects
 	for i, r := range batch {
 		if r.known > 0 {
 			r.answered, r.seq, r.duplicate = true, r.known, true
+			continue
+		}
+		if unwell != nil { // the log may be another node's by now
+			r.answered, r.err = true, fmt.Errorf("%w: %w", ErrUnavailable, unwell)
 			continue
 		}
 		if err := c.send(r, prefix+strconv.Itoa(i)); err != nil { // never left this process
@@ -273,6 +279,10 @@ func (c *committer) publish(batch []*request) {
 			break
 		}
 		if why = c.engine.Health(); why != nil {
+			break
+		}
+		if c.conn.Stats().Reconnects != reconnects || !c.conn.IsConnected() {
+			why = errors.New("the connection to the log was lost")
 			break
 		}
 		if time.Now().After(deadline) {
@@ -331,18 +341,23 @@ func (c *committer) answer(batch []*request, prefix string, m *nats.Msg) bool {
 		return true
 	}
 	if r.seq, r.duplicate = parseAck(m.Data); r.seq > 0 {
-		if r.event {
+		if r.event && !r.duplicate && r.seq <= c.durable.load() {
+			c.reused = r.seq
+		} else if r.event {
 			c.last = max(c.last, r.seq)
 		}
 		return true
 	}
-	r.err = refused(m.Data)
+	r.err = refused(m.Data, c.engine.Replicas())
 	return true
 }
 
 // commit makes the batch durable and moves the mark. After an error nobody can say what is stored: the engine has failed. If the
 // disk does not answer in time nobody can say so either, and late tells what comes of it in the end.
 func (c *committer) commit(batch []*request, want uint64) (late <-chan error, err error) {
+	if c.reused > 0 { // and so will others be
+		return nil, c.committed(batch, fmt.Errorf("the log has begun anew: it has stored another event as %d", c.reused))
+	}
 	stored := want > c.durable.load()
 	for _, r := range batch {
 		stored = stored || r.err == nil // a duplicate too: what it repeats may be younger than the last commit
@@ -418,8 +433,8 @@ var (
 	errRepeated  = refuse("conflict", "some of the events were published before, and not together with the others")
 )
 
-// refused translates the log's refusals; none of them stored anything.
-func refused(b []byte) error {
+// refused translates the log's refusals: nothing was stored, but where that is not sure.
+func refused(b []byte, replicas int) error {
 	var ack struct {
 		Error struct {
 			ErrCode     int `json:"err_code"`
@@ -430,8 +445,15 @@ func refused(b []byte) error {
 		return fmt.Errorf("%w: answer %.100q", ErrUnknown, b)
 	}
 	switch e := ack.Error; e.ErrCode {
-	case 10023, 10028, 10047, 10077: // insufficient resources, account resources, storage resources, a limit of the stream
+	case 10002, 10023, 10028, 10047: // limits of the account, insufficient resources, account resources, storage resources
 		return fmt.Errorf("%w: %s", ErrFull, e.Description)
+	case 10077: // a limit of the stream; or one of its replicas could not write, and others may have
+		if replicas > 1 {
+			return fmt.Errorf("%w: %s", ErrUnknown, e.Description)
+		}
+		return fmt.Errorf("%w: %s", ErrFull, e.Description)
+	case 10158: // the same id is on its way into the log
+		return fmt.Errorf("%w: %s", ErrUnknown, e.Description)
 	case 10071, 10164: // wrong last sequence
 		return errWrongLast
 	case 10201: // a batch with an id that is known

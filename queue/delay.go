@@ -106,7 +106,7 @@ func (b *Broker) openDelayed(ctx context.Context) (<-chan wake, jetstream.Consum
 		case more <- wake{int64(at), meta.Sequence.Stream}:
 		case <-b.quit:
 		}
-	}, jetstream.PullMaxMessages(4*delayedPage))
+	}, jetstream.PullMaxMessages(4*delayedPage), heartbeat)
 	if err != nil {
 		return nil, nil, fmt.Errorf("delayed events: %w", err)
 	}

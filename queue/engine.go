@@ -64,12 +64,12 @@ type Engine interface {
 	// if no queue can be missing.
 	Forgotten() (begin, end Offset, ok bool)
 
-	// Replicas returns how many copies of a stream to ask for.
+	// Replicas returns how many copies of a stream to ask for. With more than one a reader may meet a copy that is behind.
 	Replicas() int
 
-	// Commit returns nil once everything that the engine acknowledged before the call is durable, and last, the highest
-	// sequence of the log among it, is on record. An error means that the outcome is unknown and the engine has failed for
-	// good: every later Commit returns an error too.
+	// Commit returns nil once everything that the engine acknowledged before the call is as durable as it gets, and last, the highest
+	// sequence of the log among it, is on record, or within a second where the log outlives this machine. An error means that the
+	// outcome is unknown and the engine has failed for good: every later Commit returns an error too. What passes is told by Health.
 	Commit(last uint64) error
 
 	// Deleting tells that up to n events of the log are about to be deleted on purpose, so that they are not taken for lost. The
@@ -79,7 +79,7 @@ type Engine interface {
 	// Room returns nil, or an error that wraps [ErrFull] while too little room is left to accept events. It is cheap.
 	Room() error
 
-	// Health returns nil while the engine can store.
+	// Health returns nil while the engine can store, and the log is this node's to write to. It is cheap.
 	Health() error
 
 	// Clock returns nil while the clock can be relied on, and else why not: then nothing expires.

@@ -200,37 +200,68 @@ func from(seq uint64, subjects ...string) jetstream.OrderedConsumerConfig {
 
 // eachMessage reads a part of a stream as it was when the call began, until f returns false.
 func (b *Broker) eachMessage(ctx context.Context, stream jetstream.Stream, part jetstream.OrderedConsumerConfig, f func(jetstream.Msg, uint64) bool) error {
-	consumer, err := stream.OrderedConsumer(ctx, part)
-	if err != nil {
+	unavailable := func(err error) error {
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	info, err := consumer.Info(ctx)
+	end, err := endOf(ctx, stream, part)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return unavailable(err)
 	}
-	left := info.NumPending
-	if left == 0 {
+	if end == 0 {
 		return nil
 	}
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(1000))
+	consumer, err := stream.OrderedConsumer(ctx, part)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		return unavailable(err)
+	}
+	messages, err := consumer.Messages(jetstream.PullMaxMessages(1000), heartbeat)
+	if err != nil {
+		return unavailable(err)
 	}
 	defer messages.Stop()
-	for {
-		m, err := messages.Next(jetstream.NextContext(ctx))
-		if err != nil {
-			if cause := context.Cause(ctx); cause != nil {
-				return cause
+	for at, waited := uint64(0), time.Duration(0); at < end; {
+		short, cancel := context.WithTimeout(ctx, ackLook)
+		m, err := messages.Next(jetstream.NextContext(short))
+		cancel()
+		switch {
+		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil && waited < ackPatience: // the end may have been deleted meanwhile
+			waited += ackLook
+			now, err := endOf(ctx, stream, part)
+			if err != nil {
+				return unavailable(err)
 			}
-			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+			end = min(end, now)
+			continue
+		case err != nil:
+			return unavailable(err)
 		}
 		meta, err := m.Metadata()
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+			return unavailable(err)
 		}
-		if left--; !f(m, meta.Sequence.Stream) || meta.NumPending == 0 || left == 0 {
+		waited, at = 0, meta.Sequence.Stream
+		if !f(m, at) {
 			return nil
 		}
 	}
+	return nil
+}
+
+// endOf returns the last sequence of a part of a stream, 0 if it has none. A consumer can't tell: it may be where a replica is that is
+// behind.
+func endOf(ctx context.Context, stream jetstream.Stream, part jetstream.OrderedConsumerConfig) (end uint64, err error) {
+	for _, subject := range part.FilterSubjects {
+		m, err := stream.GetLastMsgForSubject(ctx, subject)
+		switch {
+		case errors.Is(err, jetstream.ErrMsgNotFound):
+		case err != nil:
+			return 0, err
+		case part.OptStartTime == nil && m.Sequence >= part.OptStartSeq, part.OptStartTime != nil && !m.Time.Before(*part.OptStartTime):
+			end = max(end, m.Sequence)
+		}
+	}
+	return end, nil
 }

@@ -27,9 +27,14 @@ func TestMain(m *testing.M) {
 type node struct {
 	*queue.Broker
 	dir    string
-	engine *embedded.Engine
+	engine engine
 	index  *index.Index
 	once   sync.Once
+}
+
+type engine interface {
+	queue.Engine
+	Close() error
 }
 
 type setup struct {
@@ -44,9 +49,7 @@ func start(dir string, s setup) (*node, error) {
 	defer cancel()
 	n := &node{dir: dir}
 	var err error
-	if n.engine, err = embedded.Start(ctx, embedded.Config{
-		Dir: filepath.Join(dir, "store"), Logger: quiet(), Reserve: 1 << 20, AcceptLoss: s.accept,
-	}); err != nil {
+	if n.engine, err = startEngine(ctx, dir, s); err != nil {
 		return nil, err
 	}
 	if n.index, err = index.Open(filepath.Join(dir, "index"), quiet()); err != nil {
@@ -63,6 +66,15 @@ func start(dir string, s setup) (*node, error) {
 		return nil, err
 	}
 	return n, nil
+}
+
+func startEngine(ctx context.Context, dir string, s setup) (engine, error) {
+	if urls := os.Getenv(natsEnv); urls != "" {
+		return startExternal(ctx, urls, dir, s)
+	}
+	return embedded.Start(ctx, embedded.Config{
+		Dir: filepath.Join(dir, "store"), Logger: quiet(), Reserve: 1 << 20, AcceptLoss: s.accept,
+	})
 }
 
 func (n *node) stop() {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -13,6 +14,8 @@ import (
 const (
 	eventStream  = "EVT_0"
 	cursorStream = "CUR"
+
+	heartbeat = jetstream.PullHeartbeat(2 * time.Second) // after two that do not come a consumer is made anew: its server is gone
 
 	streamSlack = 64 << 10 // what an envelope, its subject and a dead letter's reason add to an event
 )
@@ -29,11 +32,12 @@ func (b *Broker) openStreams(ctx context.Context, api, tail *nats.Conn) error {
 	if err != nil {
 		return err
 	}
+	direct := b.engine.Replicas() == 1 // a replica may be behind, and then it would not know what was stored just now
 	b.events, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: eventStream, Subjects: []string{subjectPrefix + ">"}, Storage: jetstream.FileStorage,
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
 		MaxBytes: size, MaxMsgs: -1, MaxMsgsPerSubject: -1, MaxMsgSize: int32(c.MaxEventBytes + streamSlack),
-		Duplicates: c.DedupeWindow, Replicas: b.engine.Replicas(), AllowDirect: true, AllowAtomicPublish: true,
+		Duplicates: c.DedupeWindow, Replicas: b.engine.Replicas(), AllowDirect: direct, AllowAtomicPublish: true,
 	})
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", eventStream, err)
@@ -42,7 +46,7 @@ func (b *Broker) openStreams(ctx context.Context, api, tail *nats.Conn) error {
 		Name: delayedStream, Subjects: []string{delayedPrefix + ">"}, Storage: jetstream.FileStorage,
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
 		MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxMsgSize: int32(c.MaxEventBytes + streamSlack),
-		Duplicates: c.DedupeWindow, Replicas: b.engine.Replicas(), AllowDirect: true,
+		Duplicates: c.DedupeWindow, Replicas: b.engine.Replicas(), AllowDirect: direct,
 	})
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", delayedStream, err)
@@ -51,7 +55,7 @@ func (b *Broker) openStreams(ctx context.Context, api, tail *nats.Conn) error {
 		Name: cursorStream, Subjects: []string{cursorPrefix + ">", declaredPrefix + ">", trimmedPrefix + ">", frontSubject}, Storage: jetstream.FileStorage,
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
 		MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: 1,
-		Replicas: b.engine.Replicas(), AllowDirect: true,
+		Replicas: b.engine.Replicas(), AllowDirect: direct,
 	})
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", cursorStream, err)
@@ -60,7 +64,7 @@ func (b *Broker) openStreams(ctx context.Context, api, tail *nats.Conn) error {
 		Name: receiptStream, Subjects: []string{receiptPrefix + ">"}, Storage: jetstream.FileStorage,
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
 		MaxAge: c.ReceiptAge, MaxMsgs: -1, MaxBytes: c.ReceiptBytes, MaxMsgsPerSubject: -1,
-		Replicas: b.engine.Replicas(), AllowDirect: true,
+		Replicas: b.engine.Replicas(), AllowDirect: direct,
 	})
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", receiptStream, err)

@@ -39,7 +39,7 @@ func (b *Broker) openTail(ctx context.Context) (*source, error) {
 		case s.messages <- m:
 		case <-b.quit:
 		}
-	}, jetstream.PullMaxMessagesWithBytesLimit(4*tailEvents, 2*tailBytes), jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+	}, jetstream.PullMaxMessagesWithBytesLimit(4*tailEvents, 2*tailBytes), heartbeat, jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
 		b.log.Warn("tail", "cause", err) // it starts again by itself, where it was
 	}))
 	if err != nil {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/holdpost/holdpost/queue/internal/guard"
 )
 
 // Commit makes everything that the server acknowledged before the call durable, with last, the highest sequence of the
@@ -84,7 +86,7 @@ func (e *Engine) commitFlushed(last uint64, flush bool) error {
 
 // stamp dates the next slot. It needs mu.
 func (e *Engine) stamp() {
-	e.mark.wall, e.mark.boottime = time.Now().UnixNano(), boottime()
+	e.mark.wall, e.mark.boottime = time.Now().UnixNano(), guard.Boottime()
 	e.mark.boot, e.mark.memory, e.mark.clean = e.boot, e.memory, false
 }
 

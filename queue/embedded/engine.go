@@ -18,6 +18,7 @@ import (
 
 	"github.com/holdpost/holdpost/internal/filelock"
 	"github.com/holdpost/holdpost/queue"
+	"github.com/holdpost/holdpost/queue/internal/guard"
 )
 
 // The levels of Config.Level: what an event survives once Commit has returned.
@@ -66,7 +67,7 @@ type Engine struct {
 	dirFile *os.File
 	flush   func(dir, mark *os.File) error // tests replace it before anything is committed
 	boot    [16]byte
-	clock   *clock
+	clock   *guard.Clock
 
 	failed  atomic.Pointer[error] // the first error of a commit
 	full    atomic.Pointer[error] // what Room returns
@@ -112,7 +113,7 @@ func Start(ctx context.Context, c Config) (*Engine, error) {
 	default:
 		return nil, fmt.Errorf("start engine: level %q is neither %q nor %q", c.Level, LevelDisk, LevelMemory)
 	}
-	e.clock = newClock(e.log, c.TrustClock)
+	e.clock = guard.NewClock(e.log, c.TrustClock)
 	if err := e.start(ctx, c); err != nil {
 		e.release()
 		return nil, fmt.Errorf("start engine: %w", err)
@@ -243,7 +244,7 @@ func (e *Engine) Health() error {
 }
 
 // Clock returns nil while the clock can be relied on, and else why not: events should not expire by it.
-func (e *Engine) Clock() error { return e.clock.err() }
+func (e *Engine) Clock() error { return e.clock.Err() }
 
 // Close stops the engine: connections that are still open are cut. Everything that the server acknowledged is durable
 // when Close returns nil. Further calls return the same.

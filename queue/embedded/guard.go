@@ -2,8 +2,6 @@ package embedded
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -16,11 +14,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/holdpost/holdpost/queue"
+	"github.com/holdpost/holdpost/queue/internal/guard"
 )
 
 const (
-	storeName = "js"    // the server's directory within ours
-	logStream = "EVT_0" // the guarded stream; package queue makes it
+	storeName = "js"         // the server's directory within ours
+	logStream = guard.Events // the guarded stream; package queue makes it
 )
 
 // ErrMark reports that a store is there but its high-water file says nothing any more.
@@ -279,7 +278,7 @@ func (e *Engine) openMark(accept bool) (damaged bool, err error) {
 }
 
 func (e *Engine) createMark() (err error) {
-	e.mark.epoch = newEpoch()
+	e.mark.epoch = guard.NewEpoch()
 	e.stamp()
 	e.file, err = createMark(e.dir, &e.mark)
 	return err
@@ -305,7 +304,11 @@ func (e *Engine) guard(ctx context.Context, accept, damaged bool) error {
 	}
 	m := &e.mark
 	rebooted := e.rebooted()
-	e.clock.start(m, rebooted, state.lastTime)
+	boot := m.boottime
+	if rebooted {
+		boot = 0
+	}
+	e.clock.Begin(m.wall, boot, state.lastTime)
 	v := m.judge(state, rebooted)
 	unflushed := m.unflushed(rebooted)
 	if v.loss == nil && !accept && !unflushed {
@@ -340,7 +343,7 @@ func (e *Engine) guard(ctx context.Context, accept, damaged bool) error {
 			e.log.Warn("the power went while nothing was flushed: a new epoch begins", "from", l.From)
 		}
 		m.addLoss(l)
-		m.epoch = newEpoch()
+		m.epoch = guard.NewEpoch()
 		m.last, m.first = state.last, 0 // what was promised above is void
 	}
 	m.see(state)
@@ -377,15 +380,4 @@ func (e *Engine) setAside() error {
 	}
 	e.log.Warn("the damaged log was set aside", "path", aside)
 	return nil
-}
-
-// newEpoch returns a random number that is not 0.
-func newEpoch() uint64 {
-	var b [8]byte
-	for {
-		rand.Read(b[:]) // never fails
-		if n := binary.LittleEndian.Uint64(b[:]); n != 0 {
-			return n
-		}
-	}
 }

@@ -7,9 +7,9 @@ import (
 	"reflect"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/holdpost/holdpost/queue"
+	"github.com/holdpost/holdpost/queue/internal/guard"
 )
 
 // store makes a cleanly closed store of n events and returns its directory and epoch.
@@ -268,85 +268,13 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// fakeClock is a clock that a test moves.
-func fakeClock(t *testing.T) (c *clock, wall *time.Time, boot *time.Duration) {
-	wall, boot = new(time.Time), new(time.Duration)
-	*wall, *boot = time.Unix(1_800_000_000, 0), time.Hour
-	c = newClock(quiet(t), false)
-	c.wall = func() time.Time { return *wall }
-	c.boot = func() int64 { return int64(*boot) }
-	return c, wall, boot
-}
-
-func TestClockAtStart(t *testing.T) {
-	for _, test := range []struct {
-		name       string
-		wall, boot time.Duration // gone by since the store was closed
-		rebooted   bool
-		newest     time.Duration // how old the newest event is
-		suspect    bool
-	}{
-		{"nothing", 0, 0, false, 0, false},
-		{"an hour later", time.Hour, time.Hour, false, time.Hour, false},
-		{"adjusted", time.Hour + 50*time.Second, time.Hour, false, time.Hour, false},
-		{"an hour ahead", 2 * time.Hour, time.Hour, false, 2 * time.Hour, true},
-		{"an hour back", 0, time.Hour, false, 0, true},
-		{"days later, by another kernel", 72 * time.Hour, 0, true, 72 * time.Hour, false},
-		{"earlier, by another kernel", -time.Hour, 0, true, 0, true},
-		{"before the newest event", time.Minute, time.Minute, false, -2 * time.Minute, true},
-	} {
-		c, wall, boot := fakeClock(t)
-		m := &mark{wall: wall.UnixNano(), boottime: int64(*boot)}
-		*wall, *boot = wall.Add(test.wall), *boot+test.boot
-		c.start(m, test.rebooted, wall.Add(-test.newest))
-		if suspect := c.err() != nil; suspect != test.suspect {
-			t.Errorf("%s: %v", test.name, c.err())
-		}
-	}
-}
-
-func TestClockWhileRunning(t *testing.T) {
-	c, wall, boot := fakeClock(t)
-	c.start(&mark{}, false, time.Time{})
-	pass := func(d time.Duration) {
-		for range d / time.Second {
-			*wall, *boot = wall.Add(time.Second), *boot+time.Second
-			c.look()
-		}
-	}
-	pass(time.Minute)
-	if c.err() != nil {
-		t.Fatal(c.err())
-	}
-	*wall = wall.Add(-time.Hour)
-	pass(9 * time.Minute)
-	if c.err() == nil {
-		t.Error("the clock was changed, and nobody noticed")
-	}
-	*wall = wall.Add(time.Hour) // right again: the probation begins anew
-	pass(9 * time.Minute)
-	if c.err() == nil {
-		t.Error("believed too soon")
-	}
-	pass(2 * time.Minute)
-	if c.err() != nil {
-		t.Error(c.err())
-	}
-	c.trusted = true
-	*wall = wall.Add(time.Hour)
-	pass(time.Second)
-	if c.err() != nil {
-		t.Errorf("not believed, though asked to: %v", c.err())
-	}
-}
-
 func TestMarkCoding(t *testing.T) {
 	m := mark{generation: 5, epoch: 7, last: 100, confirmed: 99, first: 3, messages: 97, holes: 1, wall: -1, boottime: 12, boot: [16]byte{1, 15: 2}, clean: true,
 		memory: true, forgotten: forgotten{any: true, epoch: 6, begin: 1, end: 90}}
-	for i := range uint64(2 * maxLosses) {
+	for i := range uint64(2 * guard.MaxLosses) {
 		m.addLoss(queue.Loss{Epoch: i, From: i, To: i})
 	}
-	if len(m.losses) != maxLosses || m.losses[0].Epoch != maxLosses {
+	if len(m.losses) != guard.MaxLosses || m.losses[0].Epoch != guard.MaxLosses {
 		t.Errorf("%d losses", len(m.losses))
 	}
 	var slot [slotSize]byte

@@ -7,9 +7,9 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/holdpost/holdpost/queue"
+	"github.com/holdpost/holdpost/queue/internal/guard"
 )
 
 // The high-water file holds two slots that are written in turn, so that a torn write leaves the one before it. A slot is
@@ -19,7 +19,6 @@ const (
 	markName  = "highwater"
 	slotSize  = 4096
 	markMagic = "HPMARK\x00\x02"
-	maxLosses = 64 // older ones are forgotten
 )
 
 var (
@@ -96,7 +95,7 @@ func decodeMark(b []byte) (m mark, ok bool) {
 	m.clean, m.memory = b[0] == 1, b[1] == 1
 	losses := int(b[2])
 	b = b[3:]
-	if losses > maxLosses || m.epoch == 0 {
+	if losses > guard.MaxLosses || m.epoch == 0 {
 		return mark{}, false
 	}
 	for range losses {
@@ -109,12 +108,7 @@ func decodeMark(b []byte) (m mark, ok bool) {
 }
 
 // addLoss records the end of an epoch.
-func (m *mark) addLoss(l queue.Loss) {
-	m.losses = append(slices.Clip(m.losses), l)
-	if len(m.losses) > maxLosses {
-		m.losses = slices.Clone(m.losses[len(m.losses)-maxLosses:])
-	}
-}
+func (m *mark) addLoss(l queue.Loss) { m.losses = guard.AddLoss(m.losses, l) }
 
 // markFile is the open high-water file.
 type markFile struct {

@@ -8,12 +8,14 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/holdpost/holdpost/queue/internal/guard"
 )
 
 // The other streams that package queue makes. Of receipts nothing was promised: they say what happened, not what is.
 const (
-	cursorStream  = "CUR"
-	delayedStream = "DLY"
+	cursorStream  = guard.Cursors
+	delayedStream = guard.Delayed
 	receiptStream = "RCP"
 )
 

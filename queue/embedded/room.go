@@ -94,7 +94,7 @@ func (e *Engine) watch() {
 			e.measured(free)
 		}
 		e.diagnose(e.srv.Healthz(&server.HealthzOptions{}).Error)
-		e.clock.look()
+		e.clock.Look()
 	}
 }
 

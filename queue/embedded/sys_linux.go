@@ -33,11 +33,3 @@ func bootID() (id [16]byte) {
 	}
 	return id
 }
-
-func boottime() int64 {
-	var t unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) != nil {
-		return 0
-	}
-	return t.Nano()
-}

@@ -18,5 +18,3 @@ func flush(_, mark *os.File) error { return mark.Sync() }
 
 // The kernel's run is not known here: after an unclean stop at level "memory" the worst is assumed.
 func bootID() (id [16]byte) { return id }
-
-func boottime() int64 { return 0 }

@@ -1,0 +1,234 @@
+// Package natstest runs nats-server for tests: in processes of their own, from the module in go.mod, on free ports of the loopback
+// interface.
+package natstest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// patience bounds the wait for a server, on a machine that does much else.
+const patience = 30 * time.Second
+
+// Config configures servers. The zero value is one that syncs now and then, and has one account for everybody.
+type Config struct {
+	SyncAlways bool   // acknowledge what is on the disk
+	Accounts   int    // so many accounts with JetStream, of the users 1, 2 and so on with the password of [Password]; nobody else gets in
+	Extra      string // more lines of the configuration
+}
+
+// Password is that of each user.
+const Password = "test"
+
+// Server is a server that can be killed and started again with what it has stored.
+type Server struct {
+	URL   string
+	Store string // the directory of what it stores
+
+	dir, config string
+	health      string        // where it tells whether it is well
+	process     *os.Process   // nil while it does not run
+	ended       chan struct{} // closed when the process has ended
+}
+
+// program returns the path of nats-server, which is built once.
+var program = sync.OnceValues(func() (string, error) {
+	out, err := exec.Command("go", "tool", "-n", "nats-server").Output()
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		err = fmt.Errorf("%w: %s", err, exit.Stderr)
+	}
+	if err != nil {
+		return "", fmt.Errorf("build nats-server: %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
+})
+
+// Run starts a server, which ends with the test.
+func Run(t testing.TB, c Config) *Server {
+	t.Helper()
+	return run(t, c, 1)[0]
+}
+
+// RunCluster starts n servers that are one cluster. It returns once they have a leader.
+func RunCluster(t testing.TB, c Config, n int) []*Server {
+	t.Helper()
+	return run(t, c, n)
+}
+
+// URLs returns the addresses of servers.
+func URLs(servers []*Server) []string {
+	urls := make([]string, len(servers))
+	for i, s := range servers {
+		urls[i] = s.URL
+	}
+	return urls
+}
+
+func run(t testing.TB, c Config, n int) []*Server {
+	t.Helper()
+	ports, err := freePorts(3 * n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var routes []string
+	for i := range n {
+		routes = append(routes, fmt.Sprintf("nats-route://127.0.0.1:%d", ports[3*i]))
+	}
+	servers := make([]*Server, n)
+	for i := range servers {
+		dir := t.TempDir()
+		var b strings.Builder
+		fmt.Fprintf(&b, "server_name: n%d\nlisten: 127.0.0.1:%d\nhttp: 127.0.0.1:%d\nmax_payload: 8MB\nlog_file: %q\n", i+1, ports[3*i+1], ports[3*i+2],
+			filepath.Join(dir, "log"))
+		sync := "2m"
+		if c.SyncAlways {
+			sync = "always"
+		}
+		fmt.Fprintf(&b, "jetstream { store_dir: %q, max_file_store: 1024TB, sync_interval: %s }\n", filepath.Join(dir, "store"), sync)
+		if n > 1 {
+			fmt.Fprintf(&b, "cluster { name: test, listen: 127.0.0.1:%d, routes: [%s] }\n", ports[3*i], strings.Join(routes, ", "))
+		}
+		if c.Accounts > 0 {
+			b.WriteString("accounts {\n")
+			for a := range c.Accounts {
+				fmt.Fprintf(&b, "A%d { jetstream: enabled, users: [{ user: \"%d\", password: %q }] }\n", a+1, a+1, Password)
+			}
+			b.WriteString("}\n")
+		}
+		b.WriteString(c.Extra)
+		s := &Server{
+			URL: fmt.Sprintf("nats://127.0.0.1:%d", ports[3*i+1]), health: fmt.Sprintf("http://127.0.0.1:%d/healthz", ports[3*i+2]),
+			Store: filepath.Join(dir, "store"), dir: dir, config: filepath.Join(dir, "config"),
+		}
+		if err := os.WriteFile(s.config, []byte(b.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		servers[i] = s
+	}
+	t.Cleanup(func() {
+		for _, s := range servers {
+			s.Kill()
+			if t.Failed() {
+				t.Logf("%s complained:\n%s", s.URL, s.complaints())
+			}
+		}
+	})
+	for _, s := range servers {
+		if err := s.launch(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, s := range servers {
+		if err := s.wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return servers
+}
+
+// complaints returns the last lines of the server's log that are not notices.
+func (s *Server) complaints() string {
+	log, err := os.ReadFile(filepath.Join(s.dir, "log"))
+	if err != nil {
+		return err.Error()
+	}
+	lines := slices.DeleteFunc(strings.Split(string(log), "\n"), func(line string) bool { return line == "" || strings.Contains(line, "[INF]") })
+	return strings.Join(lines[max(0, len(lines)-30):], "\n")
+}
+
+// freePorts returns ports that nobody listened on a moment ago.
+func freePorts(n int) (ports []int, err error) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close() // only then: each is another one
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
+// Start starts the server again, with what it has stored, and returns when it serves.
+func (s *Server) Start() error {
+	if err := s.launch(); err != nil {
+		return err
+	}
+	return s.wait()
+}
+
+func (s *Server) launch() error {
+	path, err := program()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(path, "-c", s.config)
+	endWithParent(cmd)
+	ended, started := make(chan struct{}), make(chan error)
+	go func() {
+		runtime.LockOSThread() // the kernel takes the end of the thread that started it for the parent's
+		started <- cmd.Start()
+		if cmd.Process != nil {
+			cmd.Wait()
+		}
+		close(ended)
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("start nats-server: %w", err)
+	}
+	s.process, s.ended = cmd.Process, ended
+	return nil
+}
+
+// wait returns when the server is well, which in a cluster includes that there is a leader.
+func (s *Server) wait() error {
+	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	deadline := time.Now().Add(patience)
+	for {
+		var answer struct{ Status, Error string }
+		r, err := client.Get(s.health)
+		if err == nil {
+			err = json.NewDecoder(io.LimitReader(r.Body, 64<<10)).Decode(&answer)
+			r.Body.Close()
+		}
+		if err == nil && answer.Status == "ok" {
+			return nil
+		}
+		select {
+		case <-s.ended:
+			return fmt.Errorf("%s ended by itself: see its log", s.URL)
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s is not well after %v: %s, %w", s.URL, patience, answer.Error, err)
+		}
+	}
+}
+
+// Kill ends the server as a crash does. Killing one that does not run does nothing.
+func (s *Server) Kill() { s.end(os.Kill) }
+
+// Stop ends the server in an orderly way.
+func (s *Server) Stop() { s.end(os.Interrupt) }
+
+func (s *Server) end(how os.Signal) {
+	if s.process == nil {
+		return
+	}
+	s.process.Signal(how)
+	<-s.ended
+	s.process = nil
+}

@@ -1,0 +1,93 @@
+package external
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	connectTimeout = 5 * time.Second
+
+	// oldest is the first version that has what package queue uses: batches that are stored together or not at all.
+	oldestMajor, oldestMinor = 2, 12
+)
+
+// Connect opens a connection to one of the servers, which goes on by itself with another one when that is gone. What can't be sent
+// at once is refused, not kept. The caller closes it.
+func (e *Engine) Connect(name string) (*nats.Conn, error) {
+	select {
+	case <-e.stop:
+		return nil, errClosed
+	default:
+		return e.connect(name)
+	}
+}
+
+func (e *Engine) connect(name string, more ...nats.Option) (*nats.Conn, error) {
+	c := e.config
+	options := append([]nats.Option{
+		nats.Name(name), nats.Timeout(connectTimeout), nats.FlusherTimeout(connectTimeout),
+		nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond), nats.ReconnectBufSize(-1), nats.IgnoreAuthErrorAbort(),
+		nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(2), // a server that is cut off says nothing
+	}, more...)
+	switch {
+	case c.Credentials != "":
+		options = append(options, nats.UserCredentials(c.Credentials))
+	case c.User != "":
+		options = append(options, nats.UserInfo(c.User, c.Password))
+	case c.Password != "":
+		options = append(options, nats.Token(c.Password))
+	}
+	if c.TLS != nil {
+		options = append(options, nats.Secure(c.TLS))
+	}
+	urls := strings.Join(c.URLs, ",")
+	nc, err := nats.Connect(urls, options...)
+	if err != nil {
+		return nil, fmt.Errorf("connect %q to %s: %w", name, urls, err)
+	}
+	return nc, nil
+}
+
+// report has the engine's own connection tell what becomes of it, for all of them.
+func (e *Engine) report() []nats.Option {
+	return []nats.Option{
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				e.log.Warn("connection to NATS lost", "cause", err)
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) { e.log.Info("connected to NATS again", "server", nc.ConnectedUrlRedacted()) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { e.log.Warn("NATS", "cause", err) }),
+	}
+}
+
+// suits looks at the server and at what the account may do there.
+func (e *Engine) suits(ctx context.Context) error {
+	version := e.conn.ConnectedServerVersion()
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil || major < oldestMajor || major == oldestMajor && minor < oldestMinor {
+		return fmt.Errorf("%w: NATS %s is older than %d.%d", ErrUnsuited, version, oldestMajor, oldestMinor)
+	}
+	e.replicas = e.config.Replicas
+	if e.replicas == 0 {
+		e.replicas = 1
+		if e.conn.ConnectedClusterName() != "" {
+			e.replicas = 3
+		}
+	}
+	err := e.measure(ctx)
+	switch {
+	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount), errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("%w: no JetStream for this account: %w", ErrUnsuited, err)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
+		return fmt.Errorf("JetStream does not answer; if there is one, the account may not publish to $JS.API.> or subscribe to _INBOX.>: %w", err)
+	}
+	return err
+}
