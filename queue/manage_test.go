@@ -131,6 +131,7 @@ func TestUnusedQueuesExpire(t *testing.T) {
 		t.Fatal(err)
 	}
 	attach(t, used, queue.ConsumerConfig{Sink: &recorder{}})
+	begin := time.Now()
 	unused, err := n.Queue(t.Context(), queue.QueueConfig{Topic: "t", Name: "unused", Expiry: expiry})
 	if err != nil {
 		t.Fatal(err)
@@ -143,7 +144,6 @@ func TestUnusedQueuesExpire(t *testing.T) {
 		}
 		return err == nil
 	}
-	begin := time.Now()
 	until(t, "the unused one to go", func() bool { return !exists("unused") })
 	if took := time.Since(begin); took < expiry {
 		t.Errorf("gone after %v", took)
