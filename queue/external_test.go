@@ -24,7 +24,7 @@ const (
 	accounts = 1000
 )
 
-var onEmbedded = "TestGapAfterAcceptedLoss" // damages files
+var onEmbedded = "TestGapAfterAcceptedLoss|TestForgottenQueuesBeginAnew" // they damage files
 
 var core = []string{
 	"MissedThenLive", "RepeatedID", "PublishOutcomes", "NothingAcknowledgedIsLostByKill", "CursorSurvivesKillWithinItsSecond",

@@ -272,6 +272,7 @@ func TestLossOfQueues(t *testing.T) {
 	s := natstest.Run(t, natstest.Config{})
 	e := startOn(t, Config{}, s)
 	n := open(t, e, t.TempDir())
+	n.publish(t, 0)
 	if _, err := n.Queue(t.Context(), queue.QueueConfig{Topic: "t", Name: "ann"}); err != nil {
 		t.Fatal(err)
 	}
@@ -285,8 +286,12 @@ func TestLossOfQueues(t *testing.T) {
 	if loss, ok := errors.AsType[*LossError](refused(t, Config{}, s)); !ok || loss.Stream != guard.Cursors {
 		t.Fatalf("%+v", loss)
 	}
-	if again := startOn(t, Config{AcceptLoss: true}, s); again.Epoch() != e.Epoch() {
+	again := startOn(t, Config{AcceptLoss: true}, s)
+	if again.Epoch() != e.Epoch() {
 		t.Error("a new epoch, though no event is gone")
+	}
+	if begin, end, ok := again.Forgotten(); !ok || begin != (queue.Offset{Epoch: e.Epoch()}) || end != (queue.Offset{Epoch: e.Epoch(), Seq: 1}) {
+		t.Errorf("forgotten: %v, %v, %v", begin, end, ok)
 	}
 }
 

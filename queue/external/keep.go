@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -54,10 +55,10 @@ func (e *Engine) guard(ctx context.Context, was record) error {
 		}
 	}
 	e.clock.Begin(was.Wall, 0, streams[guard.Events].newest)
-	for _, l := range losses {
-		if !e.config.AcceptLoss {
-			return l
-		}
+	if losses != nil && !e.config.AcceptLoss {
+		return losses[0]
+	}
+	for _, l := range slices.Backward(losses) { // queues first: they were of the old epoch
 		e.log.Warn("acknowledged messages are lost", "stream", l.Stream, "have", l.Have, "acknowledged", l.Want)
 		r.accept(l, was.Node == "", streams)
 	}
