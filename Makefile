@@ -4,7 +4,7 @@ CLIENT := internal/console/assets/vendor/socket.io.min.js
 CLIENTS := conformance/node_modules/.package-lock.json
 FUZZTIME ?= 30s
 
-.PHONY: run build client test lint bench fuzz faults endure
+.PHONY: run build client test lint bench fuzz faults endure proxies
 
 run: build
 	./holdpost serve --dev
@@ -51,3 +51,8 @@ endure:
 # Kills, power cuts, disks that fill up, fail and hang, damage: many times over; most need root and loop devices.
 faults:
 	HOLDPOST_FAULTS=long go test -count=1 -timeout 30m -v ./internal/faults
+
+# The recipes for proxies in docs/operations.md, each with long quiet connections and spoilt in the usual ways. It installs those that are missing.
+proxies: $(CLIENTS)
+	.ci/need nginx haproxy apache2 caddy
+	HOLDPOST_LONG=1 go test -count=1 -timeout 20m -v -run TestProxies ./conformance

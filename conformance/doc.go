@@ -8,6 +8,9 @@
 //
 // Certificates come from Pebble, Let's Encrypt's test authority, which the module in pebble names, so that ours does not.
 //
+// Proxies, with the recipes of docs/operations.md, are tried as far as they are installed; HOLDPOST_LONG=1 tries all of them, also
+// what takes minutes: make proxies.
+//
 // HOLDPOST_ONLY=text runs only the cases whose name contains the text; HOLDPOST_RACE=1 builds the binary with the race
 // detector. Pictures of the playground are left in artifacts.
 package conformance

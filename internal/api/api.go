@@ -35,7 +35,8 @@ type Config struct {
 	// More are further handlers, by path: metrics, profiles. Those below "/debug/" and "/v1/" need the permission to manage.
 	More map[string]http.Handler
 	// Host is where the listener listens, as it was configured, without the port. Requests may name it, and always
-	// this machine's loopback names. When it is empty or unspecified ("0.0.0.0") they may name any address, but no name.
+	// this machine's loopback names. When it is empty or unspecified ("0.0.0.0") they may name any address; a name only while
+	// Authority has keys.
 	Host string
 	// Logger takes what no caller sees. Default [slog.Default].
 	Logger *slog.Logger
@@ -92,7 +93,8 @@ func Handler(c Config) http.Handler {
 }
 
 // guard refuses what reaches this machine under a name that is not this machine's: a foreign page whose own name was made
-// to point here would be of the same origin otherwise.
+// to point here would be of the same origin otherwise. It has no key, though: with keys, others find this machine by the names
+// that they have for it, as containers do.
 func (a *api) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -114,6 +116,9 @@ func (a *api) known(hostport string) bool {
 	}
 	host = strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
 	if host == "localhost" || host == a.host && host != "" {
+		return true
+	}
+	if a.anyAddr && host != "" && a.Authority != nil && a.Authority.NeedsKey() {
 		return true
 	}
 	addr, err := netip.ParseAddr(host)

@@ -3,6 +3,7 @@ package api
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -261,9 +262,17 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestHosts(t *testing.T) {
-	handlers := map[string]http.Handler{}
+	keyed, err := auth.New(auth.Config{APIKeys: []auth.APIKey{{Name: "app", Hash: sha256.Sum256([]byte("hpk_a-key"))}}}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := func(context.Context) error { return nil }
+	handlers := map[string]http.Handler{
+		"127.0.0.1, keyed": Handler(Config{Ready: ready, Host: "127.0.0.1", Authority: keyed}),
+		"0.0.0.0, keyed":   Handler(Config{Ready: ready, Host: "0.0.0.0", Authority: keyed}),
+	}
 	for _, host := range []string{"127.0.0.1", "", "0.0.0.0", "::", "internal.example"} {
-		handlers[host] = Handler(Config{Ready: func(context.Context) error { return nil }, Host: host})
+		handlers[host] = Handler(Config{Ready: ready, Host: host})
 	}
 	for _, c := range []struct {
 		listen, host string
@@ -273,6 +282,7 @@ func TestHosts(t *testing.T) {
 		{"127.0.0.1", "[::1]:7301", 200}, {"127.0.0.1", "[::1]", 200}, {"127.0.0.1", "127.8.8.8", 200}, {"127.0.0.1", "[::ffff:127.0.0.1]:1", 200},
 		{"127.0.0.1", "10.0.0.1", 403}, {"127.0.0.1", "", 403}, {"127.0.0.1", "127.0.0.1.evil.example", 403}, {"127.0.0.1", "a@localhost", 403},
 		{"0.0.0.0", "10.0.0.1:7301", 200}, {"::", "[fd00::1]:7301", 200}, {"", "10.0.0.1", 200}, {"0.0.0.0", "evil.example", 403}, {"", "", 403},
+		{"0.0.0.0, keyed", "holdpost:7301", 200}, {"0.0.0.0, keyed", "", 403}, {"127.0.0.1, keyed", "holdpost:7301", 403}, {"127.0.0.1, keyed", "localhost:7301", 200},
 		{"internal.example", "internal.example:7301", 200}, {"internal.example", "10.0.0.1", 403}, {"internal.example", "localhost", 200},
 	} {
 		r := httptest.NewRequest("GET", "/livez", nil)

@@ -27,7 +27,8 @@ const (
 )
 
 const (
-	proxyHint = "let the proxy pass upgrades; nginx: proxy_http_version 1.1, and proxy_set_header Upgrade and Connection\nsee docs/operations.md, Behind a proxy"
+	proxyHint = "let the proxy pass upgrades on; nginx: proxy_http_version 1.1, proxy_set_header Upgrade and Connection; Apache: ProxyPass with upgrade=websocket\n" + proxyPage
+	proxyPage = "see docs/operations.md, Behind a proxy"
 	tokenHint = "set " + tokenVariable + " to a token that holds, to check this too"
 )
 
@@ -204,7 +205,7 @@ func (d *doctor) checkSize(ctx context.Context) finding {
 		defer cancel()
 		// Any answer will do: there is no such event.
 		if _, err := s.EmitWithAck(ctx, "doctor", strings.Repeat("x", size)); err != nil {
-			return broken("let the proxy pass requests of that size; nginx: client_max_body_size 2m", "an event of %d bytes does not get through: %v", size, err)
+			return broken("let the proxy pass requests of that size; nginx: client_max_body_size 2m; Apache: LimitRequestBody", "an event of %d bytes does not get through: %v", size, err)
 		}
 		return fine("an event of %d bytes gets through", size)
 	})
@@ -238,7 +239,7 @@ func (d *doctor) checkQuiet(ctx context.Context) finding {
 	held.Wait()
 	lost = slices.DeleteFunc(lost, func(l string) bool { return l == "" })
 	if len(lost) > 0 {
-		return broken("have the proxy wait longer than 45 s; nginx: proxy_read_timeout 60s, and proxy_buffering off", "a quiet connection is lost within %v: %s", d.hold, strings.Join(lost, "; "))
+		return broken("have the proxy wait longer than 45 s; nginx: proxy_read_timeout 60s; HAProxy: timeout client, timeout server and timeout tunnel 60s; Apache: ProxyPass with timeout=60\n"+proxyPage, "a quiet connection is lost within %v: %s", d.hold, strings.Join(lost, "; "))
 	}
 	return fine("connections last %v without anything being sent", d.hold)
 }

@@ -14,7 +14,9 @@ import (
 	"github.com/oklog/run"
 
 	"github.com/holdpost/holdpost/internal/api"
+	"github.com/holdpost/holdpost/internal/config"
 	"github.com/holdpost/holdpost/internal/console"
+	"github.com/holdpost/holdpost/internal/gate"
 	"github.com/holdpost/holdpost/webtransport"
 )
 
@@ -78,7 +80,8 @@ func (s *server) publicHandler() http.Handler {
 	if s.config.Dev {
 		pages = console.Handler()
 	}
-	sockets := s.admission.Around(s.sockets)
+	proxies, _ := config.Networks(s.config.Proxies) // which were checked
+	sockets := gate.Forwarded(s.admission.Around(s.sockets), proxies)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/socket.io" || strings.HasPrefix(r.URL.Path, "/socket.io/") {
 			sockets.ServeHTTP(w, r)

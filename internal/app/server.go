@@ -148,13 +148,12 @@ func (s *server) start(ctx context.Context) (err error) {
 // startSockets puts together what clients meet: the gate, then the operations.
 func (s *server) startSockets(journal *delivery.Journal, endpoints []hooks.Hook) {
 	c := s.config
-	proxies, _ := config.Networks(c.Proxies) // which were checked
 	s.metrics = metrics.New(metrics.Sources{
 		Sockets: func() int { return s.sockets.Of("/").Len() }, Connections: func() int { return s.sockets.Connections() },
 		Queued: s.queued, Healthy: func() bool { return s.store.Ready() == nil }, Scrub: s.store.Scrub,
 	})
 	s.gate = gate.New(gate.Config{
-		Authority: s.authority, Dev: c.Dev, Limits: gateLimits(c), Proxies: proxies, Logger: s.log,
+		Authority: s.authority, Dev: c.Dev, Limits: gateLimits(c), Logger: s.log,
 		Refused: func() { s.refused("gate") },
 		Decide: func(ctx context.Context, of *holdpost.Socket, c *auth.Client) (*auth.Client, error) {
 			return s.hooks.Decide(ctx, of, c)

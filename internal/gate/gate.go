@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"net/netip"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -22,8 +21,6 @@ type Config struct {
 	Authority *auth.Authority
 	Dev       bool
 	Limits    Limits
-	// Proxies are the networks whose X-Forwarded-For is believed.
-	Proxies []netip.Prefix
 	// Decide is asked about each client whose token holds: it returns the client, or another, or an error to refuse it. nil:
 	// nobody is.
 	Decide func(context.Context, *holdpost.Socket, *auth.Client) (*auth.Client, error)
@@ -86,7 +83,7 @@ func (g *Gate) enter(ctx context.Context, s *holdpost.Socket) error {
 		return g.refuse(s, err)
 	}
 	limits := g.limits.Load()
-	address := addressOf(s.Handshake(), g.config.Proxies)
+	address := countedAs(s.Handshake().Address)
 	if !g.addresses.take(address, limits.PerAddress) {
 		return g.refuse(s, &auth.Error{Code: "too_many", Detail: "too many connections come from this address"})
 	}

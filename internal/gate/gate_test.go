@@ -300,28 +300,37 @@ func TestEventsAreBounded(t *testing.T) {
 	})
 }
 
-func TestAddressOf(t *testing.T) {
-	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+func TestForwarded(t *testing.T) {
+	var seen string
+	h := Forwarded(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen = r.RemoteAddr }),
+		[]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")})
 	for _, c := range []struct {
 		peer      string
 		forwarded []string
-		want      string
+		want      string // for the handler
+		counted   string
 	}{
-		{"1.2.3.4:80", nil, "1.2.3.4"},
-		{"1.2.3.4:80", []string{"9.9.9.9"}, "1.2.3.4"},
-		{"10.0.0.1:80", nil, "10.0.0.1"},
-		{"10.0.0.1:80", []string{"9.9.9.9"}, "9.9.9.9"},
-		{"10.0.0.1:80", []string{"6.6.6.6, 9.9.9.9, 10.0.0.2"}, "9.9.9.9"},
-		{"10.0.0.1:80", []string{"6.6.6.6", "9.9.9.9"}, "9.9.9.9"},
-		{"10.0.0.1:80", []string{"9.9.9.9, nonsense"}, "10.0.0.1"},
-		{"[::1]:80", []string{"2001:db8:1:2:3::4"}, "2001:db8:1:2::/64"},
-		{"[::ffff:10.0.0.1]:80", []string{"::ffff:9.9.9.9"}, "9.9.9.9"},
-		{"[fe80::1%eth0]:80", nil, "fe80::/64"},
-		{"pipe", nil, "pipe"},
+		{"1.2.3.4:80", nil, "1.2.3.4:80", "1.2.3.4"},
+		{"1.2.3.4:80", []string{"9.9.9.9"}, "1.2.3.4:80", "1.2.3.4"},
+		{"10.0.0.1:80", nil, "10.0.0.1:80", "10.0.0.1"},
+		{"10.0.0.1:80", []string{"9.9.9.9"}, "9.9.9.9", "9.9.9.9"},
+		{"10.0.0.1:80", []string{"6.6.6.6, 9.9.9.9, 10.0.0.2"}, "9.9.9.9", "9.9.9.9"},
+		{"10.0.0.1:80", []string{"6.6.6.6", "9.9.9.9"}, "9.9.9.9", "9.9.9.9"},
+		{"10.0.0.1:80", []string{"9.9.9.9, nonsense"}, "10.0.0.1:80", "10.0.0.1"},
+		{"10.0.0.1:80", []string{"10.0.0.3, 10.0.0.2"}, "10.0.0.3", "10.0.0.3"},
+		{"[::1]:80", []string{"2001:db8:1:2:3::4"}, "2001:db8:1:2:3::4", "2001:db8:1:2::/64"},
+		{"[::ffff:10.0.0.1]:80", []string{"::ffff:9.9.9.9"}, "9.9.9.9", "9.9.9.9"},
+		{"[fe80::1%eth0]:80", nil, "[fe80::1%eth0]:80", "fe80::/64"},
+		{"pipe", nil, "pipe", "pipe"},
 	} {
-		h := holdpost.Handshake{Address: c.peer, Header: http.Header{"X-Forwarded-For": c.forwarded}}
-		if got := addressOf(h, proxies); got != c.want {
-			t.Errorf("%s %q: %s, want %s", c.peer, c.forwarded, got, c.want)
+		r := httptest.NewRequest("GET", "/socket.io/", nil)
+		r.RemoteAddr, r.Header = c.peer, http.Header{"X-Forwarded-For": c.forwarded}
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		if got := countedAs(seen); seen != c.want || got != c.counted {
+			t.Errorf("%s %q: %s, counted as %s; want %s, %s", c.peer, c.forwarded, seen, got, c.want, c.counted)
+		}
+		if r.RemoteAddr != c.peer {
+			t.Errorf("%s: the request was changed", c.peer)
 		}
 	}
 }

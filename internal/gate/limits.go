@@ -6,9 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,31 +62,15 @@ func (t *tally) release(name string) {
 	}
 }
 
-// addressOf returns the address that a connection counts for. Of X-Forwarded-For the last address counts that is none of the
-// proxies': what is before it anybody may have written.
-func addressOf(h holdpost.Handshake, proxies []netip.Prefix) string {
-	host, _, err := net.SplitHostPort(h.Address)
+// countedAs returns what the connections of an address are counted under: it without its port, of IPv6 its /64.
+func countedAs(address string) string {
+	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		host = h.Address
+		host = address
 	}
 	addr, err := netip.ParseAddr(host)
 	if err != nil {
 		return host // of no network, as in tests
-	}
-	trusted := func(a netip.Addr) bool {
-		return slices.ContainsFunc(proxies, func(p netip.Prefix) bool { return p.Contains(a.Unmap()) })
-	}
-	if trusted(addr) {
-		hops := strings.Split(strings.Join(h.Header.Values("X-Forwarded-For"), ","), ",")
-		for _, hop := range slices.Backward(hops) {
-			before, err := netip.ParseAddr(strings.TrimSpace(hop))
-			if err != nil {
-				break
-			}
-			if addr = before; !trusted(addr) {
-				break
-			}
-		}
 	}
 	addr = addr.Unmap().WithZone("")
 	if addr.Is6() {
