@@ -24,6 +24,7 @@ import (
 // A certificate from an authority: by one order, for HTTPS and WebTransport, for every process that serves the data directory.
 func TestACME(t *testing.T) {
 	skipShort(t)
+	t.Parallel()
 	s, authority := newACMEServer(t, 90*24*time.Hour)
 	runScript(t, "live.mjs", s, "HOLDPOST_TRANSPORT=upgrade", "NODE_EXTRA_CA_CERTS="+authority.rootFile, "NODE_OPTIONS=--import=./js/loopback.mjs")
 	leaf := authority.leafOf(t, s)
@@ -53,7 +54,8 @@ func TestACME(t *testing.T) {
 // A certificate is renewed before it ends, and the next process has the new one.
 func TestACMERenews(t *testing.T) {
 	skipShort(t)
-	s, authority := newACMEServer(t, 8*time.Second)
+	t.Parallel()
+	s, authority := newACMEServer(t, 15*time.Second)
 	first := authority.leafOf(t, s)
 	renewed := first
 	deadline := time.Now().Add(patience)
@@ -107,7 +109,8 @@ func newACMEServer(t *testing.T, lifetime time.Duration) (*server, *pebble) {
 		t.Fatal(err)
 	}
 	off := []string{"-http01", "", "-https01", "", "-doh", "", "-tlsalpn01", "", "-defaultIPv6", ""}
-	startPebble(t, filepath.Join(artifacts, "pebble-challtestsrv"), append(off, "-dnsserver", dns, "-management", freeAddress(t))...)
+	names := startPebble(t, filepath.Join(artifacts, "pebble-challtestsrv"), append(off, "-dnsserver", dns, "-management", freeAddress(t))...)
+	listens(t, dns, names.said)
 	p := startPebble(t, filepath.Join(artifacts, "pebble"), "-config", file, "-dnsserver", dns)
 	p.readRoots(t, "https://"+management+"/roots/0", dir)
 	config := fmt.Sprintf("webtransport: true\ntls: {acme: {domains: [%s], directory: 'https://%s/dir', root_file: %s/cert.pem}}\n", certified, directory, dir)

@@ -125,3 +125,20 @@ func freeAddress(t *testing.T) string {
 	defer l.Close()
 	return l.Addr().String()
 }
+
+// listens waits until somebody listens on an address, who says said meanwhile.
+func listens(t *testing.T, address string, said *output) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			c.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("nobody listens on %s: %v\n%s", address, err, said.tail(30))
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}

@@ -15,7 +15,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/holdpost/holdpost/client"
 )
@@ -210,18 +209,8 @@ func (p *proxy) start(t *testing.T, program, server string, wrong *spoilt) strin
 			t.Logf("what %s said:\n%s", p.program, said.tail(30))
 		}
 	})
-	deadline := time.Now().Add(patience)
-	for {
-		c, err := net.Dial("tcp", address)
-		if err == nil {
-			c.Close()
-			return "http://" + address
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s does not start: %v\n%s", p.program, err, said.tail(30))
-		}
-		<-time.After(10 * time.Millisecond)
-	}
+	listens(t, address, said)
+	return "http://" + address
 }
 
 // doctor runs holdpost doctor. One check fails, if it is named, with these words in the hint; the others don't.

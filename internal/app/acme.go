@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,19 +22,23 @@ import (
 )
 
 const (
-	// acmeRetry is how soon an authority is asked again that gave no certificate, twice as late each time: it counts what fails, and
-	// autocert repeats an error for a minute without asking.
+	// acmeRetry is how soon an authority is asked again that gave no certificate, twice as late each time: it counts what fails.
 	acmeRetry     = 2 * time.Minute
 	acmeRetryMost = time.Hour
 	// acmeLook is how often it is looked whether a certificate has been renewed.
 	acmeLook = time.Hour
 )
 
+var errNoCertificate = errors.New("there is no certificate for this name yet")
+
 // acmeCertificates gets certificates from an authority (RFC 8555), keeps them in the data directory and renews them.
 type acmeCertificates struct {
 	names   []string
 	manager *autocert.Manager
 	log     *slog.Logger
+
+	mu   sync.Mutex      // guards the field below
+	have map[string]bool // names that there is a certificate for
 }
 
 func newACME(c *config.Config, log *slog.Logger) (*acmeCertificates, error) {
@@ -51,7 +56,7 @@ func newACME(c *config.Config, log *slog.Logger) (*acmeCertificates, error) {
 		transport.TLSClientConfig = &tls.Config{RootCAs: roots}
 		m.Client.HTTPClient = &http.Client{Transport: transport}
 	}
-	return &acmeCertificates{c.TLS.ACME.Domains, m, log}, nil
+	return &acmeCertificates{names: c.TLS.ACME.Domains, manager: m, log: log, have: make(map[string]bool)}, nil
 }
 
 func readRoots(name string) (*x509.CertPool, error) {
@@ -71,18 +76,31 @@ func (a *acmeCertificates) config() *tls.Config {
 	return &tls.Config{GetCertificate: a.get, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1", acme.ALPNProto}}
 }
 
+// get returns the certificate for a client, or for the authority's challenge. A client has none asked for: the authority would be
+// asked once a minute as long as it refuses.
 func (a *acmeCertificates) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if slices.Contains(hello.SupportedVersions, tls.VersionTLS13) {
-		// The suites of TLS 1.3 name no kind of key, and autocert takes a client that has no others, as over QUIC, for one that needs
-		// RSA: it would get a second certificate.
-		modern := *hello
-		modern.CipherSuites = append(slices.Clip(hello.CipherSuites), tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)
-		hello = &modern
+	challenge := len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == acme.ALPNProto
+	a.mu.Lock()
+	have := a.have[strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))]
+	a.mu.Unlock()
+	if !have && !challenge {
+		return nil, errNoCertificate
 	}
-	return a.manager.GetCertificate(hello)
+	return a.manager.GetCertificate(modern(hello))
 }
 
-// run gets the certificates, so that clients need not wait and the log tells what is wrong, and watches them until ctx ends.
+// modern returns hello as autocert understands it. The suites of TLS 1.3 name no kind of key, and a client that has no others, as
+// over QUIC, is taken for one that needs RSA, for which there would be a second certificate.
+func modern(hello *tls.ClientHelloInfo) *tls.ClientHelloInfo {
+	if !slices.Contains(hello.SupportedVersions, tls.VersionTLS13) {
+		return hello
+	}
+	m := *hello
+	m.CipherSuites = append(slices.Clip(hello.CipherSuites), tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)
+	return &m
+}
+
+// run gets the certificates and watches them until ctx ends.
 func (a *acmeCertificates) run(ctx context.Context) {
 	var names sync.WaitGroup
 	for _, name := range a.names {
@@ -127,13 +145,18 @@ func (a *acmeCertificates) obtain(ctx context.Context, name string) (*x509.Certi
 	}
 	got := make(chan result, 1)
 	go func() {
-		c, err := a.get(&tls.ClientHelloInfo{ServerName: name, SupportedVersions: []uint16{tls.VersionTLS13}})
+		c, err := a.manager.GetCertificate(modern(&tls.ClientHelloInfo{ServerName: name, SupportedVersions: []uint16{tls.VersionTLS13}}))
 		got <- result{c, err}
 	}()
 	select {
 	case r := <-got:
 		if r.err != nil {
 			return nil, r.err
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		for _, n := range r.certificate.Leaf.DNSNames {
+			a.have[n] = true
 		}
 		return r.certificate.Leaf, nil
 	case <-ctx.Done():
