@@ -156,6 +156,9 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
+// SetShutdownRate replaces Config.ShutdownRate, for the next [Server.Shutdown]. Zero and less are all at once. It may be called at any time.
+func (srv *Server) SetShutdownRate(perSecond int) { srv.engine.SetShutdownRate(perSecond) }
+
 // Close ends the server at once, without waiting for handlers.
 func (srv *Server) Close() error {
 	srv.saver.stop()

@@ -32,9 +32,10 @@ type Queue struct {
 	ready     chan struct{} // closed when the queue was loaded, or err set
 
 	// static once ready is closed
-	err    error
-	shared *reader   // of a shared queue
-	pulled *Consumer // of a shared queue: holds what callers of Pull got
+	err       error
+	abandoned bool      // whoever loaded it gave up, which is nobody else's error
+	shared    *reader   // of a shared queue
+	pulled    *Consumer // of a shared queue: holds what callers of Pull got
 
 	mu        sync.Mutex // guards the fields below; a leaf but for Broker.dirtyMu and committer.mu
 	settings  settings
@@ -89,8 +90,8 @@ func (b *Broker) queue(ctx context.Context, c QueueConfig) (*Queue, error) {
 	for {
 		q, mine := b.intern(c.Topic, c.Name)
 		if mine {
-			q.err = q.load(ctx, from, c)
-			if q.err != nil {
+			if q.err = q.load(ctx, from, c); q.err != nil {
+				q.abandoned = ctx.Err() != nil
 				b.disown(q)
 			}
 			close(q.ready)
@@ -112,9 +113,9 @@ func (b *Broker) queue(ctx context.Context, c QueueConfig) (*Queue, error) {
 			}
 			return q, q.adjust(ctx, c)
 		}
-		if mine || !errors.Is(q.err, context.Canceled) && !errors.Is(q.err, context.DeadlineExceeded) {
+		if mine || !q.abandoned {
 			return nil, q.err
-		} // whoever loaded it gave up
+		}
 	}
 }
 

@@ -66,49 +66,85 @@ type policy struct {
 
 func (p *policy) limited() bool { return p.MaxEvents > 0 || p.MaxBytes > 0 }
 
+// topicRule is a pattern, and what holds for the topics that it matches.
+type topicRule struct {
+	*pattern
+	*policy
+}
+
 // policies finds the policy of a topic: that of the topic itself, else that of the first pattern that matches.
 type policies struct {
 	broker      *Broker
-	patterns    []*pattern
-	matched     []*policy // of the topics that match
 	rest, reply *policy
 	logAge      time.Duration // negative is for ever
 
 	mu      sync.Mutex // guards the fields below
+	rules   []topicRule
 	known   map[string]*policy
-	version uint64 // counts what was declared
+	version uint64 // counts what was declared, and new rules
 }
 
 func newPolicies(b *Broker) (*policies, error) {
-	c := b.config
-	p := &policies{broker: b, logAge: c.MaxAge, known: make(map[string]*policy)}
-	if len(c.Topics) > maxTopicConfigs {
-		return nil, fmt.Errorf("%d patterns of topics are more than %d", len(c.Topics), maxTopicConfigs)
-	}
-	for _, t := range c.Topics {
-		if err := t.validate(c); err != nil {
-			return nil, err
-		}
-		pattern := newPattern(t.Pattern)
-		if pattern == nil {
-			pattern = exactly(t.Pattern)
-		}
-		p.patterns = append(p.patterns, pattern)
-		if t.MaxAge < 0 || p.logAge >= 0 && t.MaxAge > p.logAge {
+	p := &policies{broker: b, logAge: b.config.MaxAge, known: make(map[string]*policy)}
+	for _, t := range b.config.Topics {
+		if longer(t.MaxAge, p.logAge) {
 			p.logAge = t.MaxAge
 		}
 	}
-	for _, t := range c.Topics {
-		p.matched = append(p.matched, p.policy(t))
+	var err error
+	if p.rules, err = p.topicRules(b.config.Topics); err != nil {
+		return nil, err
 	}
 	p.rest, p.reply = p.policy(TopicConfig{}), p.policy(TopicConfig{TTL: replyTTL})
 	return p, nil
 }
 
+// longer says whether a topic keeps its events longer than an age, which is negative for ever.
+func longer(topic, age time.Duration) bool { return age >= 0 && (topic < 0 || topic > age) }
+
+func (p *policies) topicRules(topics []TopicConfig) ([]topicRule, error) {
+	if len(topics) > maxTopicConfigs {
+		return nil, fmt.Errorf("%d patterns of topics are more than %d", len(topics), maxTopicConfigs)
+	}
+	var rules []topicRule
+	for _, t := range topics {
+		if err := t.validate(p.broker.config); err != nil {
+			return nil, err
+		}
+		if longer(t.MaxAge, p.logAge) {
+			return nil, refuse("invalid_topic", "topic %q: no event is kept longer than %v while the broker is open", t.Pattern, p.logAge)
+		}
+		pattern := newPattern(t.Pattern)
+		if pattern == nil {
+			pattern = exactly(t.Pattern)
+		}
+		rules = append(rules, topicRule{pattern, p.policy(t)})
+	}
+	return rules, nil
+}
+
+// ConfigureTopics replaces Config.Topics. What it says of ages, compaction and time to live counts for events that are published from
+// then on; limits that a topic exceeds already take effect with its next event. It does not wait, and changes nothing on an error: an
+// [Error] of code "invalid_topic" for a configuration that makes no sense, or that keeps events longer than all did when the broker
+// was opened, since others are not marked to go earlier.
+func (b *Broker) ConfigureTopics(topics []TopicConfig) error {
+	p := b.policies
+	rules, err := p.topicRules(topics)
+	if err != nil {
+		return fmt.Errorf("configure topics: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rules = rules
+	clear(p.known)
+	p.version++
+	return nil
+}
+
 // of returns the policy of a topic.
 func (p *policies) of(topic string) (*policy, error) {
 	p.mu.Lock()
-	known, version := p.known[topic], p.version
+	known, version, rules := p.known[topic], p.version, p.rules
 	p.mu.Unlock()
 	if known != nil {
 		return known, nil
@@ -120,7 +156,7 @@ func (p *policies) of(topic string) (*policy, error) {
 			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 	}
-	found, err := p.find(topic, declared)
+	found, err := p.find(topic, declared, rules)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +165,7 @@ func (p *policies) of(topic string) (*policy, error) {
 	if len(p.known) >= policiesKnown {
 		clear(p.known)
 	}
-	if p.version == version { // else a topic was declared meanwhile
+	if p.version == version { // else a topic was declared meanwhile, or the rules are others
 		p.known[topic] = found
 	}
 	return found, nil
@@ -143,14 +179,14 @@ func (p *policies) forget(topic string) {
 	p.version++
 }
 
-func (p *policies) find(topic string, declared []byte) (*policy, error) {
+func (p *policies) find(topic string, declared []byte, rules []topicRule) (*policy, error) {
 	switch {
 	case strings.HasPrefix(topic, replyPrefix):
 		return p.reply, nil
 	case declared == nil:
-		for i, pattern := range p.patterns {
-			if pattern.match(topic) {
-				return p.matched[i], nil
+		for _, r := range rules {
+			if r.match(topic) {
+				return r.policy, nil
 			}
 		}
 		return p.rest, nil

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -34,12 +35,22 @@ func apiKeysConfigured(c *config.Config) bool {
 	return len(c.Auth.APIKeys) > 0 || os.Getenv(apiKeyVariable) != ""
 }
 
-// authConfig reads the secrets and keys that the configuration names.
-func authConfig(c *config.Config) (auth.Config, error) {
-	allowed, _ := config.Networks(c.Outbound.Allow) // which were checked
+// allowed returns the networks that requests of the server may reach though they are not public.
+func allowed(c *config.Config) *outbound.Networks {
+	networks := new(outbound.Networks)
+	all, _ := config.Networks(c.Outbound.Allow) // which were checked
+	networks.Replace(all)
+	return networks
+}
+
+// fetcher returns a client that gets the keys of issuers.
+func fetcher(allowed *outbound.Networks) *http.Client { return outbound.Client(allowed, fetchTimeout) }
+
+// authConfig reads the secrets and keys that the configuration names. fetch is for the keys of issuers.
+func authConfig(c *config.Config, fetch *http.Client) (auth.Config, error) {
 	a := auth.Config{
 		Audience: c.Auth.Audience, Leeway: c.Auth.Leeway, MaxLifetime: c.Auth.MaxLifetime, Default: permissions(c.Auth.Permissions),
-		HTTP: outbound.Client(allowed, fetchTimeout),
+		HTTP: fetch,
 	}
 	if c.Auth.Anonymous {
 		p := permissions(c.Auth.AnonymousPermissions)

@@ -31,7 +31,7 @@ func checkWhole(c *config.Config) error {
 	if err := refuseOpen(c); err != nil {
 		return err
 	}
-	if _, err := authConfig(c); err != nil {
+	if _, err := authConfig(c, fetcher(allowed(c))); err != nil {
 		return err
 	}
 	if _, err := readHooks(c); err != nil {

@@ -2,10 +2,9 @@ package app
 
 import (
 	"context"
-	"log/slog"
+	"errors"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/holdpost/holdpost/internal/config"
@@ -33,36 +32,66 @@ func (s *server) reloadActor() (execute func() error, interrupt func(error)) {
 // hold that the configuration names is read again too.
 func (s *server) reload(ctx context.Context) {
 	c, err := s.load()
-	if err != nil {
-		s.logReload(err)
-		return
-	}
-	rules, err := authConfig(c)
 	if err == nil {
-		err = s.authority.Reload(rules)
-	}
-	if err == nil && s.files != nil {
-		err = s.files.reload()
+		err = s.take(c)
 	}
 	if err != nil {
-		s.logReload(err)
+		attrs := []any{"err", printable(err.Error())}
+		if e, ok := errors.AsType[*exitError](err); ok && e.hint != "" {
+			attrs = append(attrs, "hint", printable(e.hint))
+		}
+		s.log.Error("configuration not taken: everything stays as it was", attrs...)
 		return
 	}
-	s.level.UnmarshalText([]byte(c.Log.Level)) // which was checked
-	s.gate.SetLimits(gateLimits(c))
-	s.admission.Set(c.Limits.HandshakesPerSecond, c.Limits.HandshakesBurst)
-	var changed, restart []string
-	for _, change := range config.Changes(s.config, c) {
-		if change.Reload {
-			changed = append(changed, change.Key)
-		} else {
-			restart = append(restart, change.Key)
-		}
+	before, now := s.now.Load(), *c
+	if err := s.store.ConfigureTopics(topics(c)); err != nil {
+		s.log.Warn("topics not taken", "err", printable(err.Error()))
+		now.Topics = before.Topics
 	}
-	s.log.Log(ctx, slog.LevelInfo, "configuration read again", "changed since the start", strings.Join(changed, " "), "need a restart", strings.Join(restart, " "))
+	s.now.Store(&now)
+	s.log.Info("configuration read again", "changed", changes(before, &now, true), "need a restart", append(changes(s.config, c, false), changes(&now, c, true)...))
 	s.gate.Enforce(ctx, s.sockets.Of("/"))
 }
 
-func (s *server) logReload(err error) {
-	s.log.Error("configuration not taken: everything stays as it was", "err", printable(err.Error()))
+// take puts into effect all but the topics, unless something is wrong.
+func (s *server) take(c *config.Config) error {
+	if err := refuseOpen(c); err != nil {
+		return err
+	}
+	rules, err := authConfig(c, s.fetch)
+	if err != nil {
+		return err
+	}
+	endpoints, err := readHooks(c)
+	if err != nil {
+		return err
+	}
+	if s.files != nil {
+		if err := s.files.reload(); err != nil {
+			return err
+		}
+	}
+	if err := s.authority.Reload(rules); err != nil { // it was tried before
+		return err
+	}
+	networks, _ := config.Networks(c.Outbound.Allow) // which were checked
+	s.outbound.Replace(networks)
+	s.closeIdle()
+	s.hooks.Reload(endpoints)
+	s.level.UnmarshalText([]byte(c.Log.Level)) // which was checked
+	s.gate.SetLimits(gateLimits(c))
+	s.admission.Set(c.Limits.HandshakesPerSecond, c.Limits.HandshakesBurst)
+	s.sockets.SetShutdownRate(c.Drain.Rate)
+	return nil
+}
+
+// changes lists the keys that differ, of those that take effect without a restart or of the others.
+func changes(before, after *config.Config, reload bool) []string {
+	keys := []string{}
+	for _, change := range config.Changes(before, after) {
+		if change.Reload == reload {
+			keys = append(keys, change.Key)
+		}
+	}
+	return keys
 }

@@ -100,7 +100,7 @@ func (s *server) publicActor(handler http.Handler) (execute func() error, interr
 		listener = tls.NewListener(listener, s.tls)
 	}
 	return func() error { return serve(h, listener) }, func(error) {
-		ctx, cancel := context.WithTimeout(context.Background(), s.config.Drain.Patience)
+		ctx, cancel := context.WithTimeout(context.Background(), s.now.Load().Drain.Patience)
 		defer cancel()
 		if err := s.sockets.Shutdown(ctx); err != nil {
 			s.log.Warn("clients cut off", "err", err)
@@ -137,7 +137,7 @@ func (s *server) internalActor() (execute func() error, interrupt func(error)) {
 	files := &fileGuard{most: forOperators(), sessions: func() int { return 0 }, refused: func() { s.refused("files") }}
 	h.ConnState = files.watch
 	return func() error { return serve(h, s.internal) }, func(error) {
-		ctx, cancel := context.WithTimeout(context.Background(), s.config.Drain.Patience)
+		ctx, cancel := context.WithTimeout(context.Background(), s.now.Load().Drain.Patience)
 		defer cancel()
 		s.stop(ctx, "internal", h)
 	}

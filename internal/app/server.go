@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -46,7 +47,10 @@ type settings struct {
 type server struct {
 	// static after construction
 	settings
-	config    *config.Config
+	config    *config.Config // that it was started with
+	outbound  *outbound.Networks
+	fetch     *http.Client // of the keys of issuers
+	asking    *http.Client // of hooks
 	authority *auth.Authority
 	gate      *gate.Gate
 	hooks     *hooks.Hooks
@@ -66,6 +70,8 @@ type server struct {
 	resetKey  *[32]byte      // of udp
 	closers   []closer       // in the order of their start
 
+	now atomic.Pointer[config.Config] // what is in effect
+
 	leaving context.Context // ends when the server begins to drain
 	leave   context.CancelFunc
 }
@@ -78,7 +84,9 @@ type closer struct {
 
 // startServer starts the store and opens both listeners; [server.run] serves them. On an error nothing is left running.
 func startServer(ctx context.Context, c *config.Config, given settings) (*server, error) {
-	s := &server{settings: given, config: c}
+	s := &server{settings: given, config: c, outbound: allowed(c)}
+	s.fetch, s.asking = fetcher(s.outbound), outbound.Client(s.outbound, hooks.Timeout)
+	s.now.Store(c)
 	s.leaving, s.leave = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.start(ctx); err != nil {
 		s.close() // logs its own errors
@@ -89,7 +97,7 @@ func startServer(ctx context.Context, c *config.Config, given settings) (*server
 
 func (s *server) start(ctx context.Context) (err error) {
 	c := s.config
-	rules, err := authConfig(c)
+	rules, err := authConfig(c, s.fetch)
 	if err != nil {
 		return err
 	}
@@ -160,14 +168,12 @@ func (s *server) startSockets(journal *delivery.Journal, endpoints []hooks.Hook)
 		},
 		Enforce: func(ctx context.Context, to *holdpost.Socket) error { return s.post.Enforce(ctx, to) },
 	})
-	allowed, _ := config.Networks(c.Outbound.Allow) // which were checked
-	client := outbound.Client(allowed, hooks.Timeout)
 	if s.tracing != nil {
-		client.Transport = s.tracing.outgoing(client.Transport)
+		s.asking.Transport = s.tracing.outgoing(s.asking.Transport)
 	}
-	s.closers = append(s.closers, closer{"hooks", func() error { client.CloseIdleConnections(); return nil }})
+	s.closers = append(s.closers, closer{"outgoing", func() error { s.closeIdle(); return nil }})
 	s.hooks = hooks.New(hooks.Config{
-		Hooks: endpoints, Broker: s.store.Broker, HTTP: client, Identity: s.gate.Identity, Online: s.gate.Online, Logger: s.log, Done: s.metrics.Hook,
+		Hooks: endpoints, Broker: s.store.Broker, HTTP: s.asking, Identity: s.gate.Identity, Online: s.gate.Online, Logger: s.log, Done: s.metrics.Hook,
 	})
 	s.admission = gate.NewAdmission(c.Limits.HandshakesPerSecond, c.Limits.HandshakesBurst, s.refused)
 	origins := c.Origins
@@ -203,6 +209,12 @@ func (s *server) startSockets(journal *delivery.Journal, endpoints []hooks.Hook)
 	main.Wrap(answerUnhandled)
 	s.hooks.Watch(main, func(event string) bool { return slices.Contains(metrics.Operations, event) })
 	s.closers = append(s.closers, closer{"delivery", func() error { s.post.Close(); return nil }})
+}
+
+// closeIdle closes the connections of requests to others.
+func (s *server) closeIdle() {
+	s.asking.CloseIdleConnections()
+	s.fetch.CloseIdleConnections()
 }
 
 // refused counts a connection that was not let in.

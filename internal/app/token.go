@@ -112,7 +112,7 @@ whom and until when. A token on the command line would be seen by others.`,
 		if !authConfigured(c) {
 			return &exitError{exitConfig, errors.New("no keys are configured"), "give --config FILE, or set " + jwtSecretVariable}
 		}
-		rules, err := authConfig(c)
+		rules, err := authConfig(c, fetcher(allowed(c)))
 		if err != nil {
 			return err
 		}

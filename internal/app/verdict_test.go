@@ -30,6 +30,7 @@ type place struct {
 	t      *testing.T
 	server *server
 	api    http.Handler
+	drain  context.CancelFunc // begins the end
 }
 
 func newPlace(t *testing.T, change func(*config.Config)) *place {
@@ -57,7 +58,7 @@ func newPlace(t *testing.T, change func(*config.Config)) *place {
 		}
 	})
 	<-ready
-	return &place{peertest.New(t, s.publicHandler()), t, s, api.Handler(s.apiConfig("127.0.0.1"))}
+	return &place{peertest.New(t, s.publicHandler()), t, s, api.Handler(s.apiConfig("127.0.0.1")), cancel}
 }
 
 // token signs claims, by default those of ann for an hour with permissions for "mine".

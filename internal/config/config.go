@@ -60,22 +60,22 @@ type Config struct {
 		ScrubEvery time.Duration `koanf:"scrub_every" doc:"How often the whole store is read through, at 5 MB/s, so that damage is known before it is asked for. 0 is 24h; negative: never."`
 	} `koanf:"store"`
 
-	Topics []Topic `koanf:"topics" doc:"How topics are kept, each by the first pattern that matches; those that none matches are kept as store says. 250 at most."`
+	Topics []Topic `koanf:"topics" reload:"yes" doc:"How topics are kept, each by the first pattern that matches; those that none matches are kept as store says. 250 at most. After SIGHUP none is kept longer than the longest was before."`
 
 	Drain struct {
-		Rate     int           `koanf:"rate" doc:"Connections that are closed a second when the server is told to end; more if they would not be through in half of patience."`
-		Patience time.Duration `koanf:"patience" doc:"How long clients and requests may take to end when the server is told to."`
+		Rate     int           `koanf:"rate" reload:"yes" doc:"Connections that are closed a second when the server is told to end; more if they would not be through in half of patience."`
+		Patience time.Duration `koanf:"patience" reload:"yes" doc:"How long clients and requests may take to end when the server is told to."`
 	} `koanf:"drain"`
 
-	Hooks    []Hook `koanf:"hooks" doc:"HTTP endpoints that are told or asked what happens."`
+	Hooks    []Hook `koanf:"hooks" reload:"yes" doc:"HTTP endpoints that are told or asked what happens."`
 	Outbound struct {
-		Allow []string `koanf:"allow" doc:"Networks that hooks and the fetch of keys may reach though they are not public, as in 10.0.0.0/8."`
+		Allow []string `koanf:"allow" reload:"yes" doc:"Networks that hooks and the fetch of keys may reach though they are not public, as in 10.0.0.0/8."`
 	} `koanf:"outbound"`
 }
 
 // Auth says who is let in and what he may do.
 type Auth struct {
-	Anonymous   bool          `koanf:"anonymous" doc:"Let clients in without a token, with anonymous_permissions."`
+	Anonymous   bool          `koanf:"anonymous" reload:"yes" doc:"Let clients in without a token, with anonymous_permissions."`
 	Audience    string        `koanf:"audience" reload:"yes" doc:"What tokens must name in aud. Empty: it is not looked at."`
 	Leeway      time.Duration `koanf:"leeway" reload:"yes" doc:"How far the clocks of those who sign tokens may differ."`
 	MaxLifetime time.Duration `koanf:"max_lifetime" reload:"yes" doc:"How far ahead a token may expire."`

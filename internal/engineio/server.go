@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdpost/holdpost/internal/engineio/wire"
@@ -24,6 +25,8 @@ type Server struct {
 	websocket bool
 	streams   bool     // WebTransport
 	upgrades  []string // what polling sessions are told
+
+	shutdownRate atomic.Int64
 
 	wheel wheel
 	corks corks
@@ -49,6 +52,7 @@ func New(c Config) *Server {
 		empty:     make(chan struct{}),
 	}
 	srv.limits, srv.deflated = c.frameLimits()
+	srv.shutdownRate.Store(int64(c.ShutdownRate))
 	if srv.websocket && !c.NoUpgrades {
 		srv.upgrades = append(srv.upgrades, WebSocket)
 	}
@@ -250,6 +254,9 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
+// SetShutdownRate replaces Config.ShutdownRate, for the next Shutdown.
+func (srv *Server) SetShutdownRate(perSecond int) { srv.shutdownRate.Store(int64(perSecond)) }
+
 // Close closes all sessions and their connections at once and waits for the server's goroutines, so a [Handler] must not
 // call it. The server answers 503 from then on.
 func (srv *Server) Close() error {
@@ -276,7 +283,7 @@ func (srv *Server) Close() error {
 // closeAll closes the sessions at the configured rate, or faster if they would not be through in half of ctx's time.
 func (srv *Server) closeAll(ctx context.Context) {
 	all := srv.snapshot()
-	rate := srv.config.ShutdownRate
+	rate := int(srv.shutdownRate.Load())
 	if end, ok := ctx.Deadline(); ok && rate > 0 {
 		rate = max(rate, int(float64(2*len(all))/max(time.Until(end).Seconds(), 1)))
 	}

@@ -64,25 +64,27 @@ func withoutToken(said json.RawMessage) json.RawMessage {
 
 // Watch hears of a namespace what hooks are for. handled are the events that somebody here handles; of the others the hook does.
 func (h *Hooks) Watch(ns *holdpost.Namespace, handled func(event string) bool) {
-	if h.asked("event") != nil {
-		ns.Wrap(func(ctx context.Context, s *holdpost.Socket, event string, args holdpost.Args, next holdpost.Handler) ([]any, error) {
-			if handled(event) {
-				return next(ctx, s, args)
-			}
-			return h.event(ctx, s, event, args)
-		})
-	}
-	if h.asked("disconnect") != nil {
-		ns.OnDisconnect(func(s *holdpost.Socket, reason holdpost.Reason) {
-			n := newNote("disconnect", h.config.Identity(s), s)
-			n.Reason = string(reason)
-			h.tell(context.Background(), n, 0)
-		})
-	}
+	ns.Wrap(func(ctx context.Context, s *holdpost.Socket, event string, args holdpost.Args, next holdpost.Handler) ([]any, error) {
+		if handled(event) {
+			return next(ctx, s, args)
+		}
+		if e := h.asked("event"); e != nil {
+			return h.event(ctx, e, s, event, args)
+		}
+		return next(ctx, s, args)
+	})
+	ns.OnDisconnect(func(s *holdpost.Socket, reason holdpost.Reason) {
+		if h.asked("disconnect") == nil {
+			return
+		}
+		n := newNote("disconnect", h.config.Identity(s), s)
+		n.Reason = string(reason)
+		h.tell(context.Background(), n, 0)
+	})
 }
 
-// event asks what to answer to an event: {"args": [...]}, or {"error": {"code", "message"}}.
-func (h *Hooks) event(ctx context.Context, s *holdpost.Socket, event string, args holdpost.Args) ([]any, error) {
+// event asks an endpoint what to answer to an event: {"args": [...]}, or {"error": {"code", "message"}}.
+func (h *Hooks) event(ctx context.Context, e *endpoint, s *holdpost.Socket, event string, args holdpost.Args) ([]any, error) {
 	n := newNote("event", h.config.Identity(s), s)
 	n.Event, n.Binary = event, args.Attachments()
 	values := make([]json.RawMessage, args.Len())
@@ -97,7 +99,7 @@ func (h *Hooks) event(ctx context.Context, s *holdpost.Socket, event string, arg
 		Args  []any           `json:"args"`
 		Error *holdpost.Error `json:"error"`
 	}
-	if err := h.asked("event").ask(ctx, n, &answer); err != nil {
+	if err := e.ask(ctx, n, &answer); err != nil {
 		if !errors.Is(err, context.Canceled) {
 			h.config.Logger.Warn("hook failed", "type", n.Type, "err", err)
 		}

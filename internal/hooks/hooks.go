@@ -17,7 +17,7 @@
 //
 // # Concurrency
 //
-// All methods may be called from any goroutine. [Hooks.Run] tells the endpoints as long as it runs.
+// All methods may be called from any goroutine. [Hooks.Run] tells the endpoints as long as it runs; [Hooks.Reload] replaces them.
 package hooks
 
 import (
@@ -35,6 +35,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdpost/holdpost"
@@ -74,32 +75,64 @@ type Config struct {
 
 // Hooks tell endpoints. Make them with [New].
 type Hooks struct {
-	config    Config
-	endpoints []*endpoint
-	from      queue.Start // where a queue that is made now begins: with what happens from New on
+	config   Config
+	now      atomic.Pointer[endpoints]
+	reloaded chan struct{} // to Run
 
 	secondLook time.Duration // shorter in tests
 }
 
+// endpoints are what a reload replaces. Immutable.
+type endpoints struct {
+	all  []*endpoint
+	from queue.Start // where a queue that is made now begins: with what happens from New or Reload on
+}
+
 // New returns hooks. It does no I/O.
 func New(c Config) *Hooks {
-	h := &Hooks{config: c, from: queue.StartFirst, secondLook: secondLook}
-	if end := c.Broker.End(); end != (queue.Offset{}) {
-		h.from = queue.Start(end.String())
-	}
-	for _, hook := range c.Hooks {
-		h.endpoints = append(h.endpoints, &endpoint{Hook: hook, http: c.HTTP, done: c.Done})
-	}
+	h := &Hooks{config: c, reloaded: make(chan struct{}, 1), secondLook: secondLook}
+	h.now.Store(h.endpoints(c.Hooks, nil))
 	return h
+}
+
+// Reload replaces the endpoints. One that is configured as before goes on as it was; the queue of one that is left out stays, as does what it has
+// not been told, for when it is back.
+func (h *Hooks) Reload(hooks []Hook) {
+	before := h.now.Load()
+	if slices.EqualFunc(before.all, hooks, (*endpoint).is) {
+		return
+	}
+	h.now.Store(h.endpoints(hooks, before.all))
+	select {
+	case h.reloaded <- struct{}{}:
+	default:
+	}
+}
+
+func (h *Hooks) endpoints(hooks []Hook, before []*endpoint) *endpoints {
+	now := &endpoints{from: queue.StartFirst}
+	if end := h.config.Broker.End(); end != (queue.Offset{}) {
+		now.from = queue.Start(end.String())
+	}
+	for _, hook := range hooks {
+		i := slices.IndexFunc(before, func(e *endpoint) bool { return e.is(hook) })
+		if i >= 0 {
+			now.all = append(now.all, before[i])
+		} else {
+			now.all = append(now.all, &endpoint{Hook: hook, http: h.config.HTTP, done: h.config.Done})
+		}
+	}
+	return now
 }
 
 // asked returns the endpoint for what is asked, nil if there is none. Where several would answer the first one counts.
 func (h *Hooks) asked(event string) *endpoint {
-	i := slices.IndexFunc(h.endpoints, func(e *endpoint) bool { return slices.Contains(e.Events, event) })
+	all := h.now.Load().all
+	i := slices.IndexFunc(all, func(e *endpoint) bool { return slices.Contains(e.Events, event) })
 	if i < 0 {
 		return nil
 	}
-	return h.endpoints[i]
+	return all[i]
 }
 
 // note is what an endpoint is told.
@@ -130,6 +163,10 @@ type endpoint struct {
 	mu       sync.Mutex // guards the fields below
 	failures int        // in a row
 	rests    time.Time  // until when it is not asked
+}
+
+func (e *endpoint) is(h Hook) bool {
+	return e.URL == h.URL && slices.Equal(e.Events, h.Events) && bytes.Equal(e.Secret, h.Secret)
 }
 
 var errResting = errors.New("the endpoint has failed too often, and is not asked for a while")

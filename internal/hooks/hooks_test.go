@@ -74,11 +74,11 @@ func start(t *testing.T, allow string, f http.HandlerFunc) *world {
 		w.notes <- n
 	}))
 	t.Cleanup(server.Close)
-	var networks []netip.Prefix
+	var networks outbound.Networks
 	if allow != "" {
-		networks = append(networks, netip.MustParsePrefix(allow))
+		networks.Replace([]netip.Prefix{netip.MustParsePrefix(allow)})
 	}
-	client := outbound.Client(networks, Timeout)
+	client := outbound.Client(&networks, Timeout)
 	t.Cleanup(client.CloseIdleConnections)
 	authority, err := auth.New(auth.Config{Anonymous: &auth.Permissions{}}, "")
 	if err != nil {
@@ -263,5 +263,56 @@ func TestMailForWhoeverLeftWithoutSeeingIt(t *testing.T) {
 	}
 	if len(mail) != 2 {
 		t.Errorf("%q have mail, want ann and dan", mail)
+	}
+}
+
+// Other endpoints count from the reload on: who is asked, who is told, and from when on.
+func TestReload(t *testing.T) {
+	var paths sync.Map // by the id of a note
+	w := start(t, loopback, func(rw http.ResponseWriter, r *http.Request) {
+		paths.Store(r.Header.Get("Holdpost-Id"), r.URL.Path)
+		io.WriteString(rw, `{"args":["answered"]}`)
+	})
+	w.run()
+	mail := func(identity, path string) {
+		t.Helper()
+		if _, err := w.store.Publish(t.Context(), queue.Message{Topic: "inbox/" + identity, Event: "letter"}); err != nil {
+			t.Fatal(err)
+		}
+		n := <-w.notes
+		if p, _ := paths.Load(n.ID); n.Type != "mail" || n.Identity != identity || p != path {
+			t.Errorf("%s %s at %v, want %s at %s", n.Type, n.Identity, p, identity, path)
+		}
+	}
+	mail("ann", "/")
+	first := w.hooks.now.Load().all[0].Hook
+	second := Hook{URL: first.URL + "/second", Events: []string{"event", "mail"}, Secret: first.Secret}
+	w.hooks.Reload([]Hook{second})
+	kept := w.hooks.now.Load().all[0]
+	mail("bob", "/second")
+	p, got := w.connect()
+	if !strings.HasPrefix(got, "40{") {
+		t.Fatal(got)
+	}
+	p.Send(`421["sum"]`)
+	p.Want("the answer of the second", `431["answered"]`)
+	if n := <-w.notes; n.Type != "event" {
+		t.Errorf("%+v, want the event: nobody is asked about clients any more", n)
+	}
+	w.hooks.Reload([]Hook{{URL: first.URL, Events: []string{"disconnect"}, Secret: first.Secret}, second})
+	if w.hooks.now.Load().all[1] != kept {
+		t.Error("an endpoint that is configured as before does not go on as it was")
+	}
+	p.Send("41")
+	if n := <-w.notes; n.Type != "disconnect" {
+		t.Errorf("%+v, want the end of the socket", n)
+	}
+	w.hooks.Reload(nil)
+	p, _ = w.connect()
+	p.Send(`42["sum"]`) // which nobody answers
+	p.Send(`421["join"]`)
+	p.Want("the next answer", `431[{"error":{"code":"forbidden","message":"not allowed: join lobby"}}]`)
+	if len(w.notes) > 0 {
+		t.Errorf("%+v, with nobody to be told", <-w.notes)
 	}
 }

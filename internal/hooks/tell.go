@@ -47,12 +47,25 @@ func (h *Hooks) kept(n note, err error) {
 
 // Run tells the endpoints what is kept for them, until ctx ends.
 func (h *Hooks) Run(ctx context.Context) error {
+	for {
+		err := h.runUntilReloaded(ctx)
+		if !errors.Is(err, errReloaded) {
+			return err
+		}
+	}
+}
+
+var errReloaded = errors.New("there are other endpoints")
+
+func (h *Hooks) runUntilReloaded(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	now := h.now.Load()
 	consume := func(c queue.QueueConfig, f func(context.Context, *queue.Delivery) error) {
 		running.Go(func() {
+			c.From = now.from
 			q, err := h.open(ctx, c)
 			if err == nil {
 				err = q.Consume(ctx, queue.ConsumerConfig{Name: "hooks"}, f)
@@ -61,7 +74,7 @@ func (h *Hooks) Run(ctx context.Context) error {
 		})
 	}
 	mail := false
-	for _, e := range h.endpoints {
+	for _, e := range now.all {
 		var told []string
 		for _, event := range []string{"disconnect", "mail"} {
 			if slices.Contains(e.Events, event) {
@@ -79,13 +92,16 @@ func (h *Hooks) Run(ctx context.Context) error {
 	if mail {
 		consume(queue.QueueConfig{Topic: inbox + "**", Name: mailQueue, Shared: true}, h.mail)
 	}
-	<-ctx.Done()
-	return context.Cause(ctx)
+	select {
+	case <-h.reloaded:
+		return errReloaded
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // open returns a queue as soon as the log has been read in far enough.
 func (h *Hooks) open(ctx context.Context, c queue.QueueConfig) (*queue.Queue, error) {
-	c.From = h.from
 	look := time.NewTicker(openLook)
 	defer look.Stop()
 	for {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -37,6 +38,22 @@ var private = []netip.Prefix{
 	netip.MustParsePrefix("2002::/16"),
 }
 
+// Networks are those that clients may reach though they are not public. They may be replaced at any time, by any goroutine; the zero
+// value has none.
+type Networks struct {
+	now atomic.Pointer[[]netip.Prefix]
+}
+
+// Replace counts for connections that are made from then on.
+func (n *Networks) Replace(all []netip.Prefix) { n.now.Store(&all) }
+
+func (n *Networks) allowed() []netip.Prefix {
+	if now := n.now.Load(); now != nil {
+		return *now
+	}
+	return nil
+}
+
 // Check returns an error that wraps [ErrPrivate] unless the address is public or in one of the allowed networks.
 func Check(addr netip.Addr, allowed []netip.Prefix) error {
 	addr = addr.Unmap().WithZone("")
@@ -52,7 +69,7 @@ func Check(addr netip.Addr, allowed []netip.Prefix) error {
 
 // Client returns a client that reaches public addresses and those of the allowed networks. The check is made on the address
 // that is connected to, after names were resolved. timeout bounds a request with its response.
-func Client(allowed []netip.Prefix, timeout time.Duration) *http.Client {
+func Client(allowed *Networks, timeout time.Duration) *http.Client {
 	dialer := &net.Dialer{
 		Timeout: timeout,
 		ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
@@ -60,7 +77,7 @@ func Client(allowed []netip.Prefix, timeout time.Duration) *http.Client {
 			if err != nil {
 				return err
 			}
-			return Check(to.Addr(), allowed)
+			return Check(to.Addr(), allowed.allowed())
 		},
 	}
 	return &http.Client{

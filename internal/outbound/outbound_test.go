@@ -46,15 +46,16 @@ func TestClient(t *testing.T) {
 	}))
 	defer here.Close()
 
-	closed := Client(nil, 5*time.Second)
+	var networks Networks
+	client := Client(&networks, 5*time.Second)
 	for _, url := range []string{here.URL, strings.Replace(here.URL, "127.0.0.1", "localhost", 1), strings.Replace(here.URL, "127.0.0.1", "[::ffff:127.0.0.1]", 1)} {
-		if _, err := closed.Get(url); !errors.Is(err, ErrPrivate) {
+		if _, err := client.Get(url); !errors.Is(err, ErrPrivate) {
 			t.Errorf("%s: %v", url, err)
 		}
 	}
-	open := Client([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, 5*time.Second)
-	defer open.CloseIdleConnections()
-	response, err := open.Get(here.URL)
+	networks.Replace([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
+	defer client.CloseIdleConnections()
+	response, err := client.Get(here.URL)
 	if err != nil || response.StatusCode != http.StatusFound {
 		t.Fatalf("%v %v", response, err)
 	}
