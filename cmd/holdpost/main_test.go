@@ -16,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/holdpost/holdpost/internal/leaktest"
+	"github.com/holdpost/holdpost/internal/natstest"
 )
 
 // patience bounds what takes a moment: a line of output, the end of a process.
@@ -38,7 +39,10 @@ func (l leakChecked) Run() int { return leaktest.Run(l.m) }
 //	signal NAME SIGNAL             send it TERM, INT, KILL or HUP
 //	ended NAME CODE                wait until it has ended with the code; -1 is a signal
 //	capture VARIABLE REGEXP        the variable takes the group from the standard output of exec
+//
+// $NATS is a server with two accounts, whose users are 1 and 2 with the password $NATS_PASSWORD.
 func TestScripts(t *testing.T) {
+	nats := natstest.Run(t, natstest.Config{Accounts: 2})
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
@@ -51,6 +55,8 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			e.Setenv("EXAMPLES", examples)
+			e.Setenv("NATS", nats.URL)
+			e.Setenv("NATS_PASSWORD", natstest.Password)
 			// What a script can't write.
 			e.Setenv("TAB", "\t")
 			e.Setenv("DOLLAR", "$G")
@@ -105,7 +111,7 @@ func spawn(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	p.cmd = exec.Command(bin, args[1:]...)
 	p.cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "TMPDIR", "GORACE", "HOLDPOST_SERVER", "HOLDPOST_JWT_SECRET", "HOLDPOST_API_KEY", "HOLDPOST_TOKEN"} { // and nothing of whoever runs the test
+	for _, name := range []string{"PATH", "TMPDIR", "GORACE", "HOLDPOST_SERVER", "HOLDPOST_JWT_SECRET", "HOLDPOST_API_KEY", "HOLDPOST_TOKEN", "HOLDPOST_NATS_URLS", "NATS_PASSWORD"} { // and nothing of whoever runs the test
 		p.cmd.Env = append(p.cmd.Env, name+"="+ts.Getenv(name))
 	}
 	stdout, err := os.Create(p.out)

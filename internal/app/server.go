@@ -10,10 +10,8 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/holdpost/holdpost"
 	"github.com/holdpost/holdpost/delivery"
@@ -24,15 +22,7 @@ import (
 	"github.com/holdpost/holdpost/internal/hooks"
 	"github.com/holdpost/holdpost/internal/metrics"
 	"github.com/holdpost/holdpost/internal/outbound"
-	"github.com/holdpost/holdpost/queue"
-	"github.com/holdpost/holdpost/queue/embedded"
 	"github.com/holdpost/holdpost/queue/local"
-)
-
-const (
-	// journalAge and journalBytes bound what is kept for clients whose connection is lost.
-	journalAge   = time.Hour
-	journalBytes = 1 << 30
 )
 
 // settings are what a server is started with, besides its configuration.
@@ -227,70 +217,6 @@ func answerUnhandled(ctx context.Context, s *holdpost.Socket, _ string, args hol
 		err = &holdpost.Error{Code: holdpost.CodeUnknownEvent, Message: "there is no such operation, and no hook for events"}
 	}
 	return reply, err
-}
-
-func (s *server) startStore(ctx context.Context) (err error) {
-	c := s.config
-	broker := queue.Config{MaxAge: c.Store.MaxAge, MaxBytes: c.Store.MaxBytes, Topics: topics(c)}
-	if s.tracing != nil {
-		broker.OnPublish, broker.OnConsume = s.tracing.publishing, s.tracing.consuming
-	}
-	s.store, err = local.Open(ctx, local.Config{
-		Engine: embedded.Config{Dir: c.DataDir, Logger: s.log, AcceptLoss: s.acceptLoss, Reserve: c.Store.Reserve, ScrubEvery: c.Store.ScrubEvery},
-		Broker: broker,
-	})
-	if err == nil {
-		s.closers = append(s.closers, closer{"store", s.store.Close})
-	}
-	return err
-}
-
-// topics says how topics are kept: the server's own first, whatever else is configured. Dead letters are kept like any event
-// unless somebody has thought of them: a pattern for everything must not keep a queue from giving up an event.
-func topics(c *config.Config) []queue.TopicConfig {
-	all := []queue.TopicConfig{probeTopic, {Pattern: "holdpost/**"}}
-	if !slices.ContainsFunc(c.Topics, func(t config.Topic) bool { return strings.HasPrefix(t.Pattern, "dead/") }) {
-		all = append(all, queue.TopicConfig{Pattern: "dead/**"})
-	}
-	for _, t := range c.Topics {
-		all = append(all, t.Kept())
-	}
-	return all
-}
-
-// startJournal opens the store of what live clients miss while they are away for a moment. It is not flushed to the disk: after a power
-// cut clients connect anew, and are told so.
-func (s *server) startJournal(ctx context.Context) (*delivery.Journal, error) {
-	log := s.log.With("store", "recovery")
-	store, err := local.Open(ctx, local.Config{
-		Engine: embedded.Config{Dir: filepath.Join(s.config.DataDir, "recovery"), Logger: log, Level: embedded.LevelMemory, AcceptLoss: true},
-		Broker: queue.Config{MaxAge: journalAge, MaxBytes: journalBytes},
-	})
-	if err != nil {
-		return nil, err
-	}
-	journal := delivery.NewJournal(store.Broker, log)
-	s.closers = append(s.closers, closer{"recovery", func() error {
-		err := store.Close()
-		journal.Close()
-		return err
-	}})
-	return journal, nil
-}
-
-// explainStore gives an error of the store its exit code and says what to do about it.
-func explainStore(err error, dir string) error {
-	if loss, ok := errors.AsType[*embedded.LossError](err); ok {
-		return &exitError{code: exitData, err: loss}
-	}
-	switch {
-	case errors.Is(err, embedded.ErrMark), errors.Is(err, embedded.ErrBackup):
-		return &exitError{code: exitData, err: err}
-	case errors.Is(err, embedded.ErrInUse):
-		return &exitError{exitTaken, fmt.Errorf("data directory %s is in use by another server", dir),
-			"stop that one, or give this one a directory of its own: --data-dir DIR"}
-	}
-	return err
 }
 
 func (s *server) listen(ctx context.Context, flag, address string) (net.Listener, error) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/holdpost/holdpost/internal/config"
 	"github.com/holdpost/holdpost/queue/embedded"
+	"github.com/holdpost/holdpost/queue/local"
 )
 
 const (
@@ -118,6 +119,10 @@ func onStore(cmd *cobra.Command, needed []string, do func(cmd *cobra.Command, di
 		c, err := loadConfig(cmd, *file)
 		if err != nil {
 			return err
+		}
+		if c.NATS.Outside() {
+			return &exitError{exitConfig, errors.New("there is no store on this disk: nats.urls has the log elsewhere"),
+				"use the tools of those servers: nats stream info, backup, restore"}
 		}
 		err = do(cmd, c.DataDir, asJSON, args)
 		if _, ok := errors.AsType[*exitError](err); ok {
@@ -321,7 +326,14 @@ func newFile(name string, write func(io.Writer) (int64, error)) (n int64, err er
 func (s *server) backup(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", backupType)
 	began := time.Now()
-	if err := s.store.Backup(r.Context(), w); err != nil {
+	err := s.store.Backup(r.Context(), w)
+	if errors.Is(err, local.ErrOutside) {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusNotFound)
+		json.NewEncoder(w).Encode(problem{http.StatusNotFound, "not_found", err.Error()})
+		return
+	}
+	if err != nil {
 		s.log.Warn("backup", "error", err)
 		panic(http.ErrAbortHandler) // so that nobody takes it for a whole one
 	}

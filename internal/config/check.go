@@ -45,6 +45,7 @@ func (l *loader) check(c *Config) error {
 	if c.DataDir == "" {
 		wrong("data_dir", "", "it is empty")
 	}
+	l.checkStore(c, wrong)
 	if err := (&holdpost.Config{Origins: c.Origins}).Validate(); err != nil {
 		wrong("origins", "write https://example.com, https://*.example.com or http://localhost:*", "%w", err)
 	}
@@ -115,6 +116,36 @@ func (l *loader) check(c *Config) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkStore looks at where the log is.
+func (l *loader) checkStore(c *Config, wrong func(key, hint, format string, a ...any)) {
+	n := &c.NATS
+	switch {
+	case !slices.Contains([]string{"", "disk", "memory", "quorum"}, c.Store.Level):
+		wrong("store.level", "use disk, memory or quorum", "there is no level %q", c.Store.Level)
+	case n.Outside() && (c.Store.Level == "disk" || c.Store.Level == "memory"):
+		wrong("store.level", "leave it out, or write quorum", "%s is a level of this machine's disk, and nats.urls has the log elsewhere", c.Store.Level)
+	case !n.Outside() && c.Store.Level == "quorum":
+		wrong("store.level", "say where its servers are: nats.urls", "a quorum takes servers that replicate")
+	}
+	for _, text := range n.URLs {
+		if u, err := url.Parse(text); err != nil || u.Host == "" || u.Scheme != "nats" && u.Scheme != "tls" || u.User != nil {
+			wrong("nats.urls", "write nats://HOST:4222 or tls://HOST:4222, without a password in it", "%q is not the URL of a NATS server", text)
+		}
+	}
+	if (n.CertFile == "") != (n.KeyFile == "") {
+		wrong("nats.cert_file", "give both nats.cert_file and nats.key_file", "a certificate needs its key")
+	}
+	if n.CredentialsFile != "" && (n.User != "" || n.Secret.Given()) {
+		wrong("nats.credentials_file", "give one of them", "there is nats.user or its secret too")
+	}
+	if n.User != "" && !n.Secret.Given() {
+		wrong("nats.user", "give nats.secret_file or nats.secret_env", "it has no password")
+	}
+	if n.Replicas < 0 || n.Replicas > 5 {
+		wrong("nats.replicas", "use 1, 3 or 5", "JetStream keeps up to 5 copies")
+	}
 }
 
 func checkListen(address string) error {

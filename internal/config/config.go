@@ -54,11 +54,14 @@ type Config struct {
 	} `koanf:"limits"`
 
 	Store struct {
+		Level      string        `koanf:"level" doc:"What an event survives whose publish was answered: disk, a power cut; memory, a killed process; quorum, with nats alone, the loss of the smaller part of its servers. Empty: disk, or quorum with nats."`
 		MaxAge     time.Duration `koanf:"max_age" doc:"How long events are kept. Negative: for ever."`
 		MaxBytes   int64         `koanf:"max_bytes" doc:"Bytes of the log; then the oldest events go. Negative: no limit."`
 		Reserve    int64         `koanf:"reserve" doc:"Bytes of the disk that stay free: below it publishing is refused. 0 is 256 MiB or 5 % of the disk, whichever is more. Negative: none."`
 		ScrubEvery time.Duration `koanf:"scrub_every" doc:"How often the whole store is read through, at 5 MB/s, so that damage is known before it is asked for. 0 is 24h; negative: never."`
 	} `koanf:"store"`
+
+	NATS NATS `koanf:"nats"`
 
 	Topics []Topic `koanf:"topics" reload:"yes" doc:"How topics are kept, each by the first pattern that matches; those that none matches are kept as store says. 250 at most. After SIGHUP none is kept longer than the longest was before."`
 
@@ -87,6 +90,21 @@ type Auth struct {
 	Permissions          Permissions `koanf:"permissions" reload:"yes" doc:"What a client may do whose token has no claim holdpost."`
 	AnonymousPermissions Permissions `koanf:"anonymous_permissions" reload:"yes" doc:"What a client may do that has no token."`
 }
+
+// NATS says where the log is when it is not on the disk of the server.
+type NATS struct {
+	URLs            []string `koanf:"urls" doc:"NATS servers, 2.12 or newer with JetStream, that keep the log instead of this machine's disk, as in nats://a.example:4222 or tls://b.example:4222: some of one cluster."`
+	CredentialsFile string   `koanf:"credentials_file" doc:"File with the user's JWT and key, as nsc makes it."`
+	User            string   `koanf:"user" doc:"Or a user, whose password is in secret_file or secret_env. Without a user that is a token."`
+	Secret          Secret   `koanf:",squash"`
+	CAFile          string   `koanf:"ca_file" doc:"Certificates in PEM that sign those of the servers. Empty: the system's."`
+	CertFile        string   `koanf:"cert_file" doc:"Certificate in PEM to show them."`
+	KeyFile         string   `koanf:"key_file" doc:"Its private key in PEM."`
+	Replicas        int      `koanf:"replicas" doc:"Copies of each stream, up to 5. 0 is 3 in a cluster, else 1."`
+}
+
+// Outside tells whether the log is on other servers.
+func (n *NATS) Outside() bool { return len(n.URLs) > 0 }
 
 // Permissions are patterns of names, by what may be done with them: * is any characters but /, ** any characters, {identity}
 // the client's own identity.

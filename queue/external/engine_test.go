@@ -333,9 +333,31 @@ func TestUnsuitedServers(t *testing.T) {
 		accounts {
 			with { jetstream: enabled, users: [{ user: with, password: test }] }
 			without { users: [{ user: without, password: test }] }
+			listed { jetstream: enabled, users: [{ user: listed, password: test, permissions: { subscribe: "_INBOX.>",
+				publish: ["evt.>", "cur.>", "top.>", "trm.>", "frt", "dly.>", "rcp.>", "$KV.HOLDPOST.>", "$JS.API.>"] } }] }
 			narrow { jetstream: enabled, users: [{ user: narrow, password: test, permissions: { publish: "evt.>" } }] }
 		}`})
 	startOn(t, Config{User: "with", Password: "test"}, s)
+	n := open(t, startOn(t, Config{User: "listed", Password: "test"}, s), t.TempDir()) // with what docs/operations.md says
+	later := message(0)
+	later.Delay = time.Millisecond
+	if _, err := n.Publish(t.Context(), later); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the event for later", func() bool { return len(n.texts(t)) == 1 })
+	if err := n.CreateTopic(t.Context(), queue.TopicConfig{Pattern: "t", MaxEvents: 1}); err != nil {
+		t.Fatal(err)
+	}
+	q, err := n.Queue(t.Context(), queue.QueueConfig{Topic: "t", Name: "ann", From: queue.StartFirst, Receipts: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := q.ReceiptsOf(t.Context(), "0"); err != nil {
+		t.Error(err)
+	}
+	if err := n.DeleteTopic(t.Context(), "t"); err != nil {
+		t.Error(err)
+	}
 	if err := refused(t, Config{User: "without", Password: "test"}, s); !errors.Is(err, ErrUnsuited) {
 		t.Error(err)
 	}
