@@ -32,6 +32,7 @@ func fail(w http.ResponseWriter, p problem) {
 var statusOf = map[string]int{
 	"unauthorized":    http.StatusUnauthorized,
 	"revoked":         http.StatusUnauthorized,
+	"token_used":      http.StatusUnauthorized,
 	"token_expired":   http.StatusUnauthorized,
 	"forbidden":       http.StatusForbidden,
 	"not_found":       http.StatusNotFound,

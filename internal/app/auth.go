@@ -50,7 +50,7 @@ func fetcher(allowed *outbound.Networks) *http.Client { return outbound.Client(a
 func authConfig(c *config.Config, fetch *http.Client) (auth.Config, error) {
 	a := auth.Config{
 		Audience: c.Auth.Audience, Leeway: c.Auth.Leeway, MaxLifetime: c.Auth.MaxLifetime, Default: permissions(c.Auth.Permissions),
-		HTTP: fetch,
+		OneTime: c.Auth.OneTime, UsedTokens: c.Limits.UsedTokens, HTTP: fetch,
 	}
 	if c.Auth.Anonymous {
 		p := permissions(c.Auth.AnonymousPermissions)

@@ -75,7 +75,7 @@ HOLDPOST_API_KEY, and its hash to the server, in auth.api_keys.`,
 			return usage("", "%w", err)
 		}
 		now := time.Now()
-		said := jwt.MapClaims{"sub": args[0], "iat": now.Unix(), "exp": now.Add(expires).Unix()}
+		said := jwt.MapClaims{"sub": args[0], "iat": now.Unix(), "exp": now.Add(expires).Unix(), "jti": rand.Text()}
 		if grants.Join != nil || grants.Send != nil || grants.Subscribe != nil || grants.Publish != nil || grants.Work != nil {
 			said["holdpost"] = grants
 		}

@@ -31,6 +31,12 @@ type Config struct {
 	// MaxLifetime is how far ahead a token may expire, and so how long it is remembered who was revoked. Default 30 days.
 	MaxLifetime time.Duration
 
+	// OneTime lets nobody in twice by the same token: each needs the claim jti, which its issuer gives once. It is remembered in
+	// memory, until the token expires.
+	OneTime bool
+	// UsedTokens is how many are remembered; beyond it none is let in by another one. Default 100,000.
+	UsedTokens int
+
 	// HTTP fetches the keys of issuers. Required when there are any.
 	HTTP *http.Client
 }
@@ -51,6 +57,7 @@ type Client struct {
 
 	permissions *Permissions // nil: Config.Default
 	api         bool
+	token       tokenID // of a one-time token
 }
 
 // Trusted returns a client that is believed to be who it says, and may do what a token can allow. It is for dev mode.
@@ -79,6 +86,7 @@ func Told(identity string, p *Permissions) (*Client, error) {
 // Authority decides. Make one with [New].
 type Authority struct {
 	revocations *revocations
+	used        usedTokens
 	rules       atomic.Pointer[rules]
 }
 
@@ -120,6 +128,9 @@ func newRules(c Config, old *rules) (*rules, error) {
 	}
 	if c.MaxLifetime == 0 {
 		c.MaxLifetime = 30 * 24 * time.Hour
+	}
+	if c.UsedTokens == 0 {
+		c.UsedTokens = defaultUsed
 	}
 	r := &rules{Config: c}
 	var errs []error

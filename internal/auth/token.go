@@ -76,7 +76,7 @@ type claims struct {
 }
 
 // Client returns whom a token stands for; "" is the anonymous client, if there may be one. The error is an [Error] with code
-// unauthorized, token_expired, revoked or unavailable. ctx bounds the fetch of an issuer's keys.
+// unauthorized, token_expired, token_used, revoked or unavailable. A one-time token is used up by [Authority.Use] alone. ctx bounds the fetch of an issuer's keys.
 func (a *Authority) Client(ctx context.Context, token string) (*Client, error) {
 	r := a.rules.Load()
 	if token == "" {
@@ -104,6 +104,9 @@ func (a *Authority) Client(ctx context.Context, token string) (*Client, error) {
 	c, err := r.client(&said)
 	if err != nil {
 		return nil, unauthorized(err.Error())
+	}
+	if a.used.has(c.token) {
+		return nil, errTokenUsed
 	}
 	return c, a.Valid(c)
 }
@@ -175,6 +178,11 @@ func (r *rules) client(said *claims) (*Client, error) {
 		return nil, errors.New("the token's sub is not a text of 1 to 255 bytes without control characters")
 	case c.Expires.After(time.Now().Add(r.MaxLifetime + r.Leeway)):
 		return nil, fmt.Errorf("the token holds for longer than %v", r.MaxLifetime)
+	case r.OneTime && said.ID == "":
+		return nil, errors.New("the token has no jti, which one for one time needs")
+	}
+	if r.OneTime {
+		c.token = newTokenID(said.Issuer, said.ID)
 	}
 	if len(said.Holdpost) == 0 || string(said.Holdpost) == "null" {
 		return c, nil

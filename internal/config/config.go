@@ -47,6 +47,7 @@ type Config struct {
 		HandshakesBurst        int     `koanf:"handshakes_burst" reload:"yes" doc:"New connections that are let in at once after a quiet time."`
 		EventsPerSecond        float64 `koanf:"events_per_second" reload:"yes" doc:"Events a second that one socket may send. Those above are refused with too_many and the client is warned with an event; one that goes on is disconnected. Negative: no limit."`
 		EventsBurst            int     `koanf:"events_burst" reload:"yes" doc:"Events that one socket may send at once."`
+		UsedTokens             int     `koanf:"used_tokens" reload:"yes" doc:"Tokens that are remembered with auth.one_time. While there are so many that have not expired, others are refused with too_many."`
 		Payload                int     `koanf:"payload" doc:"Bytes that a client may send at once."`
 		QueueBytes             int     `koanf:"queue_bytes" doc:"Bytes that wait for one client before it is disconnected as too slow."`
 		Rooms                  int     `koanf:"rooms" doc:"Rooms of one socket."`
@@ -82,6 +83,8 @@ type Auth struct {
 	Audience    string        `koanf:"audience" reload:"yes" doc:"What tokens must name in aud. Empty: it is not looked at."`
 	Leeway      time.Duration `koanf:"leeway" reload:"yes" doc:"How far the clocks of those who sign tokens may differ."`
 	MaxLifetime time.Duration `koanf:"max_lifetime" reload:"yes" doc:"How far ahead a token may expire."`
+
+	OneTime bool `koanf:"one_time" reload:"yes" doc:"Let nobody in twice by the same token: each needs the claim jti. What was used is remembered in memory until the token expires, at most limits.used_tokens."`
 
 	Keys    []Key    `koanf:"keys" reload:"yes" doc:"Keys that tokens are signed with. HOLDPOST_JWT_SECRET in the environment is one more, for HS256."`
 	Issuers []Issuer `koanf:"issuers" reload:"yes" doc:"Issuers whose keys are fetched (JWKS)."`
@@ -185,6 +188,7 @@ func Default() *Config {
 	c.Limits.HandshakesBurst = 500
 	c.Limits.EventsPerSecond = 200
 	c.Limits.EventsBurst = 400
+	c.Limits.UsedTokens = 100_000
 	c.Limits.Payload = 1_000_000
 	c.Limits.QueueBytes = 4 << 20
 	c.Limits.Rooms = 512

@@ -94,6 +94,9 @@ func (g *Gate) enter(ctx context.Context, s *holdpost.Socket) error {
 		}
 		context.AfterFunc(s.Context(), func() { g.identities.release(client.Identity) })
 	}
+	if err := g.config.Authority.Use(client); err != nil { // last: who is refused for another reason may try again
+		return g.refuse(s, err)
+	}
 	g.visitors.Set(s, &visitor{gate: g, socket: s, client: client})
 	return nil
 }

@@ -91,11 +91,13 @@ func (g *Gate) refresh(ctx context.Context, s *holdpost.Socket, args holdpost.Ar
 	if err != nil {
 		return nil, coded(err)
 	}
-	v.mu.Lock()
-	if client.Identity != v.client.Identity || token == "" {
-		v.mu.Unlock()
+	if client.Identity != v.current().Identity || token == "" {
 		return nil, &holdpost.Error{Code: "unauthorized", Message: "the token is of another identity"}
 	}
+	if err := g.config.Authority.Use(client); err != nil {
+		return nil, coded(err)
+	}
+	v.mu.Lock()
 	v.client = client
 	v.mu.Unlock()
 	v.watch()
