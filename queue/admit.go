@@ -211,9 +211,10 @@ func (q *Queue) credit(r *reader, most int) int {
 }
 
 // takeBack takes back an event that the sink refused. It returns false if the sink was resumed meanwhile.
-func (q *Queue) takeBack(c *Consumer, seq uint64, resumes uint32) bool {
+func (q *Queue) takeBack(c *Consumer, seq uint64, attempt int, resumes uint32) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.noteLocked(nacked, seq, c, attempt, "its consumer had no room")
 	if _, ok := c.inflight[seq]; ok {
 		if w := q.releaseLocked(c, seq); w != nil {
 			c.reader.againLocked(seq)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/holdpost/holdpost/queue"
 	"github.com/holdpost/holdpost/queue/embedded"
@@ -141,10 +142,10 @@ func TestGapAfterAcceptedLoss(t *testing.T) {
 	}
 }
 
-// cutCursors takes away everything that is stored of queues and topics.
-func cutCursors(t *testing.T, dir string) {
+// cutStream takes away everything that a stream has.
+func cutStream(t *testing.T, dir, stream string) {
 	t.Helper()
-	blocks, err := filepath.Glob(filepath.Join(dir, "store", "js", "jetstream", "$G", "streams", "CUR", "msgs", "*"))
+	blocks, err := filepath.Glob(filepath.Join(dir, "store", "js", "jetstream", "$G", "streams", stream, "msgs", "*"))
 	if err != nil || len(blocks) == 0 {
 		t.Fatal(blocks, err)
 	}
@@ -172,7 +173,7 @@ func TestForgottenQueuesBeginAnew(t *testing.T) {
 	seen(t, personal, offsets[4])
 	epoch := n.engine.Epoch()
 	n.stop()
-	cutCursors(t, dir)
+	cutStream(t, dir, "CUR")
 
 	_, err := start(dir, setup{})
 	if loss, ok := errors.AsType[*embedded.LossError](err); !ok || loss.Stream != "CUR" {
@@ -232,4 +233,37 @@ func TestForgottenQueuesBeginAnew(t *testing.T) {
 	if gaps := r.gapsTold(); len(gaps) != 1 || gaps[0].Cause != "loss" || gaps[0].To != late.Cursor() {
 		t.Errorf("gaps %+v", gaps)
 	}
+}
+
+// Events that were to be published later are not, once the loss of them was accepted; nothing else changes.
+func TestDelayedEventsThatAreLost(t *testing.T) {
+	dir := t.TempDir()
+	n := open(t, dir)
+	n.personal(t, "t", "ann", queue.StartNew)
+	later := message("t", 0)
+	later.Delay = time.Hour
+	if _, err := n.Publish(t.Context(), later); err != nil {
+		t.Fatal(err)
+	}
+	n.publish(t, "t", 1)
+	epoch := n.engine.Epoch()
+	n.stop()
+	cutStream(t, dir, "DLY")
+	_, err := start(dir, setup{})
+	if loss, ok := errors.AsType[*embedded.LossError](err); !ok || loss.Stream != "DLY" || loss.Missing != 1 {
+		t.Fatal("the loss went unnoticed: ", err)
+	}
+	n = openWith(t, dir, setup{accept: true})
+	if _, _, forgotten := n.engine.Forgotten(); forgotten || n.engine.Epoch() != epoch {
+		t.Error("it took more than that")
+	}
+	r := &recorder{}
+	attach(t, n.personal(t, "t", "ann", queue.StartNew), queue.ConsumerConfig{Sink: r})
+	r.want(t, texts("t", 1, 2)...)
+	later = message("t", 2)
+	later.Delay = time.Millisecond
+	if _, err := n.Publish(t.Context(), later); err != nil {
+		t.Fatal(err)
+	}
+	r.want(t, texts("t", 1, 3)...)
 }

@@ -54,6 +54,7 @@ type Queue struct {
 	saved     time.Time // when the cursor was stored last
 	receipts  []byte    // to be stored
 	noted     int       // their number
+	unstored  []receiptsToStore
 }
 
 type queueKey struct{ topic, name string }

@@ -200,7 +200,7 @@ func (r *reader) hand(e *Event) (room bool) {
 			r.touch(c)
 			return true
 		}
-		if !r.queue.takeBack(c, seq, resumes) {
+		if !r.queue.takeBack(c, seq, attempt, resumes) {
 			return false // it was resumed meanwhile, and is served again in its turn
 		}
 	}

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -25,7 +26,15 @@ const (
 	receiptVersion = 1
 
 	receiptsWait = 1000 // of a queue, before they are stored at once
+	mostUnstored = 16   // messages of a queue that could not be stored, and wait to be tried again
 )
+
+// receiptsToStore is a message of receipts on its way to the store.
+type receiptsToStore struct {
+	id    string // by which it is stored once
+	data  []byte
+	count int
+}
 
 // Receipt is one thing that happened to an event.
 type Receipt struct {
@@ -34,7 +43,7 @@ type Receipt struct {
 	Queue    string    // but for "stored": of which queue
 	Offset   Offset    // of the event; with "acked" from a consumer that acknowledges all up to one, of that one
 	Consumer string    // its name, if the consumer has one
-	Attempt  int       // of the delivery; 0 is not known
+	Attempt  int       // of the delivery; 0 is not known. An attempt that its consumer had no room for is made again
 	Reason   string    // of "nacked" and "dead-lettered"
 }
 
@@ -72,28 +81,38 @@ func (q *Queue) noteLocked(what byte, seq uint64, c *Consumer, attempt int, reas
 	}
 }
 
-// storeReceiptsLocked queues the receipts for the next commit. If that fails they are lost, which is logged: the events are not.
+// storeReceiptsLocked queues the receipts for the next commit, those first that could not be stored before. What fails is tried again
+// with the next ones; of very many some are lost, which is logged: the events are not.
 func (q *Queue) storeReceiptsLocked() {
-	if q.noted == 0 {
-		return
+	all := q.unstored
+	q.unstored = nil
+	if q.noted > 0 {
+		data := binary.BigEndian.AppendUint64([]byte{receiptVersion}, q.broker.epoch)
+		data = append(appendField(appendField(data, q.topic), q.name), q.receipts...)
+		all = append(all, receiptsToStore{rand.Text(), data, q.noted})
+		q.receipts, q.noted = q.receipts[:0], 0
 	}
-	b := q.broker
-	data := binary.BigEndian.AppendUint64([]byte{receiptVersion}, b.epoch)
-	data = append(appendField(appendField(data, q.topic), q.name), q.receipts...)
-	n := q.noted
-	q.receipts, q.noted = q.receipts[:0], 0
-	r := &request{subject: receiptPrefix + q.id, data: data}
-	lost := func(err error) {
-		b.log.Warn("store receipts", "topic", q.topic, "queue", q.name, "count", n, "cause", err)
-	}
-	r.done = func(r *request) {
-		if r.err != nil {
-			lost(r.err)
+	for _, x := range all {
+		r := &request{subject: receiptPrefix + q.id, msgID: x.id, data: x.data, done: func(r *request) {
+			if r.err != nil {
+				q.mu.Lock()
+				defer q.mu.Unlock()
+				q.notStoredLocked(x, r.err)
+			}
+		}}
+		if err := q.broker.committer.push(r); err != nil {
+			q.notStoredLocked(x, err)
 		}
 	}
-	if err := b.committer.push(r); err != nil {
-		lost(err)
+}
+
+func (q *Queue) notStoredLocked(x receiptsToStore, err error) {
+	if len(q.unstored) < mostUnstored {
+		q.unstored = append(q.unstored, x)
+		q.touchLocked()
+		return
 	}
+	q.broker.log.Warn("store receipts", "topic", q.topic, "queue", q.name, "count", x.count, "cause", err)
 }
 
 // decodeReceipts calls f for each receipt in a message, until f returns false.

@@ -240,3 +240,23 @@ func TestReceiptsAreBounded(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 }
+
+// A consumer that has no room did not get what was offered to it, and its receipts say so.
+func TestReceiptOfARefusedEvent(t *testing.T) {
+	for _, manual := range []bool{false, true} {
+		n := open(t, t.TempDir())
+		q, err := n.Queue(t.Context(), queue.QueueConfig{Topic: "t", Name: "ann", Receipts: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &recorder{hook: func(queue.Delivery) bool { return false }}
+		c := attach(t, q, queue.ConsumerConfig{Sink: r, Name: "phone", Manual: manual})
+		n.publish(t, "t", 0)
+		until(t, "a refusal", func() bool { return queue.Parked(c) })
+		const refused = "stored, delivered phone 1, nacked phone 1 (its consumer had no room)"
+		if got := story(receiptsOf(t, q, "t#0")); got != refused {
+			t.Errorf("manual=%v: %s, want %s", manual, got, refused)
+		}
+		n.stop()
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/holdpost/holdpost/internal/history"
@@ -59,8 +60,8 @@ func TestDamage(t *testing.T) {
 		{"zeros in the cursors", "CUR", "msgs/1.blk", zero(0.3, 0.9), forgotten},
 		{"the file of the cursors", "CUR", "msgs/1.blk", nil, forgotten},
 		{"a bit of the cursors' meta.inf", "CUR", "meta.inf", flip(0.5), mended},
-		{"half of the events for later", "DLY", "msgs/1.blk", half, forgotten},
-		{"the file of the events for later", "DLY", "msgs/1.blk", nil, forgotten},
+		{"a bit of the receipts", "RCP", "msgs/1.blk", flip(0.5), mended},
+		{"the file of the receipts", "RCP", "msgs/1.blk", nil, mended},
 		{"a slot of the mark", "", "highwater", func(b []byte) []byte { clear(b[:4096]); return b }, mended},
 		{"the mark", "", "highwater", func(b []byte) []byte { clear(b); return b }, unknown},
 	} {
@@ -72,6 +73,9 @@ func TestDamage(t *testing.T) {
 				file = filepath.Join(r.Dir, "js", "jetstream", "$G", "streams", c.stream, filepath.FromSlash(c.file))
 			}
 			damage(t, file, c.damage)
+			if c.stream == "RCP" {
+				r.events = append(r.events, history.Event{Kind: history.Forgot, Content: history.Receipts})
+			}
 			if c.outcome != mended {
 				if !r.refused() {
 					t.Fatal("the store was opened")
@@ -120,6 +124,12 @@ func (r *run) refused() bool {
 // accepts has the next process go on with what is left, and notes what may be missing that the process itself does not tell.
 func (r *run) accepts(stream string, everything bool) {
 	r.AcceptLoss = true
+	r.Lossy = true
+	there := map[[2]string]bool{} // published, and perhaps lost
+	for _, e := range r.events {
+		there[[2]string{e.Topic, e.ID}] = there[[2]string{e.Topic, e.ID}] || e.Kind == history.Deliver
+	}
+	r.Later = slices.DeleteFunc(r.Later, func(x [2]string) bool { return there[x] })
 	for _, what := range []struct{ stream, content string }{{"CUR", history.Cursors}, {"DLY", history.Delayed}} {
 		if everything || what.stream == stream {
 			r.events = append(r.events, history.Event{Kind: history.Forgot, Content: what.content})

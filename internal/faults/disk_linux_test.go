@@ -20,7 +20,7 @@ func TestCallsFail(t *testing.T) {
 			d := newDisk(t, 256)
 			r := newRun(t, filepath.Join(d.dir, "data"))
 			for range rounds(1, 10) {
-				start, refused := 300+r.random.IntN(1000), 0
+				start, refused := 700+r.random.IntN(1000), 0
 				if err := r.process(func(n int, e history.Event, v victim) {
 					switch {
 					case n == start:

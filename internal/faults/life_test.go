@@ -37,6 +37,9 @@ type life struct {
 	// Later are events that are to be there before the queues can be empty, each as its topic and id.
 	Later [][2]string
 
+	// Lossy says that they may be lost: nobody waits for them for long.
+	Lossy bool
+
 	// Drain publishes only what has no outcome yet, consumes until all queues are empty, reads everything, and ends.
 	Drain bool
 }
@@ -121,7 +124,7 @@ func (l life) live() error {
 		}
 		queues = append(queues, q)
 		n.Record(history.Event{Kind: history.Queue, Queue: r.name(), Topic: r.config.Topic, Names: strings.Join(r.config.Events, " "),
-			Shared: r.config.Shared, Ordered: r.config.Ordered, Timeout: max(0, r.config.AckTimeout), Limit: max(0, r.config.MaxDeliveries)})
+			Shared: r.config.Shared, Ordered: r.config.Ordered, Timeout: max(0, r.config.AckTimeout), Limit: max(0, r.config.MaxDeliveries), Receipts: r.config.Receipts})
 		for i := range r.consumers {
 			n.group.Go(func() { n.consume(r, q, i) })
 		}
@@ -184,7 +187,13 @@ func (n *node) drain(queues []*queue.Queue) error {
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
+	enough, stop := context.WithTimeout(ctx, 5*time.Second)
+	defer stop()
+	if !n.Lossy {
+		enough = ctx
+	}
 	for _, x := range n.Later {
+	waiting:
 		for {
 			if _, err := n.broker.Event(ctx, x[0], x[1]); err == nil {
 				break
@@ -193,7 +202,10 @@ func (n *node) drain(queues []*queue.Queue) error {
 			}
 			select {
 			case <-tick.C:
-			case <-ctx.Done():
+			case <-enough.Done():
+				if n.Lossy {
+					break waiting
+				}
 				return fmt.Errorf("event %s of %q, which was for later, does not come", x[1], x[0])
 			}
 		}
@@ -227,6 +239,14 @@ func (n *node) drain(queues []*queue.Queue) error {
 	for _, r := range roles {
 		if err := n.read(ctx, "dead/"+r.config.Name, func(e *queue.Event) error { return n.deadLetter(r, e) }); err != nil {
 			return err
+		}
+	}
+	for i, q := range queues {
+		for x, err := range q.Receipts(ctx, time.Time{}) {
+			if err != nil {
+				return err
+			}
+			n.Record(history.Event{Kind: history.Receipt, Queue: roles[i].name(), Content: x.What, Offset: x.Offset, Consumer: x.Consumer, Attempt: x.Attempt, Wall: x.Time.UnixNano()})
 		}
 	}
 	return nil

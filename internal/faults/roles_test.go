@@ -30,15 +30,15 @@ type role struct {
 func (r role) name() string { return r.config.Name + "@" + r.config.Topic }
 
 var roles = []role{
-	{config: queue.QueueConfig{Topic: "orders", Name: "ann", From: queue.StartFirst}, consumers: 2},
-	{config: queue.QueueConfig{Topic: "chat/1", Name: "bob", From: queue.StartFirst, AckTimeout: -1}, manual: true, consumers: 1},
-	{config: queue.QueueConfig{Topic: "orders", Name: "work", From: queue.StartFirst, Shared: true, AckTimeout: -1, MaxDeliveries: 20,
+	{config: queue.QueueConfig{Topic: "orders", Name: "ann", From: queue.StartFirst, Receipts: true}, consumers: 2},
+	{config: queue.QueueConfig{Topic: "chat/1", Name: "bob", From: queue.StartFirst, Receipts: true, AckTimeout: -1}, manual: true, consumers: 1},
+	{config: queue.QueueConfig{Topic: "orders", Name: "work", From: queue.StartFirst, Receipts: true, Shared: true, AckTimeout: -1, MaxDeliveries: 20,
 		Backoff: []time.Duration{10 * time.Millisecond}}, consumers: 3},
-	{config: queue.QueueConfig{Topic: "chat/1", Name: "lease", From: queue.StartFirst, Shared: true, AckTimeout: 3 * time.Second, MaxDeliveries: 6,
+	{config: queue.QueueConfig{Topic: "chat/1", Name: "lease", From: queue.StartFirst, Receipts: true, Shared: true, AckTimeout: 3 * time.Second, MaxDeliveries: 6,
 		Backoff: []time.Duration{0, 20 * time.Millisecond}}, consumers: 2, forgetful: true},
-	{config: queue.QueueConfig{Topic: "chat/*", Name: "all", From: queue.StartFirst}, consumers: 1},
+	{config: queue.QueueConfig{Topic: "chat/*", Name: "all", From: queue.StartFirst, Receipts: true}, consumers: 1},
 	{config: queue.QueueConfig{Topic: "orders", Name: "some", From: queue.StartFirst, Events: []string{"f"}, AckTimeout: -1}, manual: true, consumers: 1},
-	{config: queue.QueueConfig{Topic: "orders", Name: "keys", From: queue.StartFirst, Shared: true, Ordered: true, AckTimeout: -1, MaxDeliveries: 20,
+	{config: queue.QueueConfig{Topic: "orders", Name: "keys", From: queue.StartFirst, Receipts: true, Shared: true, Ordered: true, AckTimeout: -1, MaxDeliveries: 20,
 		Backoff: []time.Duration{time.Millisecond}}, consumers: 3},
 }
 
@@ -176,7 +176,7 @@ func (n *node) consume(role role, q *queue.Queue, number int) {
 		e := t.event(history.Attach)
 		e.Through = !role.config.Shared && !role.manual
 		n.Record(e)
-		c, err := q.Attach(queue.ConsumerConfig{Sink: t, Manual: role.manual, Prefetch: cap(t.todo)})
+		c, err := q.Attach(queue.ConsumerConfig{Sink: t, Name: t.name, Manual: role.manual, Prefetch: cap(t.todo)})
 		if err != nil {
 			panic(err) // nothing closes the broker meanwhile
 		}
@@ -241,5 +241,6 @@ func (t *taker) ack(d queue.Delivery, through bool) {
 	if d.Ack() != nil {
 		e.Kind = history.Refused
 	}
+	e.Wall = time.Now().UnixNano()
 	t.Record(e)
 }

@@ -84,9 +84,6 @@ func (r *run) process(each func(n int, e history.Event, v victim)) error {
 	r.Helper()
 	r.Number++
 	r.Eager = r.random.IntN(2) == 0
-	if r.AcceptLoss { // who knows what has become of them
-		r.Later = nil
-	}
 	config, err := json.Marshal(r.life)
 	if err != nil {
 		r.Fatal(err)

@@ -25,6 +25,8 @@ const (
 	Again       Rule = "again"       // what was acknowledged for good came again
 	Gapped      Rule = "gapped"      // a gap was told where nothing had been taken
 	Limit       Rule = "limit"       // an event was delivered too often, or was given up too early, or twice
+	Untrue      Rule = "untrue"      // a receipt tells what nobody saw or did
+	Untold      Rule = "untold"      // a queue that keeps receipts has none that says how an event ended
 	Unfinished  Rule = "unfinished"  // the history does not reach its end, so that nothing can be said about losses
 )
 
@@ -85,16 +87,19 @@ func (r *report) violate(rule Rule, format string, args ...any) {
 // where, then for what became of it in the queues.
 func Check(events []Event) Report {
 	r := &report{Report: Report{Counts: map[Kind]int{}}, perRule: map[Rule]int{}}
-	l := &log{report: r, ends: map[uint64]uint64{}, topics: map[string]*topic{}, ids: map[[2]string]*entry{}, places: map[place]*entry{}}
+	l := &log{report: r, ends: map[uint64]uint64{}, survived: map[place]place{}, topics: map[string]*topic{}, ids: map[[2]string]*entry{}, places: map[place]*entry{}}
 	for _, e := range events {
 		r.Counts[e.Kind]++
 		l.observe(e)
 	}
 	l.conclude()
 	rs := &readers{log: l, queues: map[string]*reader{}}
+	kept := newReceipts(rs)
 	for i, e := range events {
 		rs.observe(i, e)
+		kept.observe(e)
 	}
 	rs.conclude()
+	kept.conclude()
 	return r.Report
 }

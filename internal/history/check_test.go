@@ -30,6 +30,7 @@ type world struct {
 	work          int         // how much was handed out
 	tries         map[int]int // of the events that the shared queue holds
 	dead          []history.Event
+	receipts      []history.Event
 	gap           *queue.Gap // told to all at the next start
 }
 
@@ -50,7 +51,7 @@ func (w *world) start() {
 	w.at = 0
 	w.add(history.Event{Kind: history.Start, Offset: w.offset(0)})
 	for _, q := range []string{"ann", "bob", "work"} {
-		w.add(history.Event{Kind: history.Queue, Queue: q, Topic: "t", Shared: q == "work", Limit: map[string]int{"work": limit}[q]})
+		w.add(history.Event{Kind: history.Queue, Queue: q, Topic: "t", Shared: q == "work", Limit: map[string]int{"work": limit}[q], Receipts: true})
 	}
 	for _, c := range [][2]string{{"ann", "ann"}, {"bob", "bob"}, {"work", "w0"}, {"work", "w1"}} {
 		w.add(history.Event{Kind: history.Attach, Queue: c[0], Consumer: w.name(c[1]), Through: c[0] == "ann"})
@@ -77,6 +78,11 @@ func (w *world) deliver(q, c string, i, attempt int) {
 	e := w.log[i]
 	e.Kind, e.Queue, e.Consumer, e.Attempt = history.Deliver, q, w.name(c), attempt
 	w.add(e)
+	w.receipt(q, c, "delivered", i, attempt)
+}
+
+func (w *world) receipt(q, c, what string, i, attempt int) {
+	w.receipts = append(w.receipts, history.Event{Kind: history.Receipt, Queue: q, Consumer: w.name(c), Content: what, Offset: w.log[i].Offset, Attempt: attempt})
 }
 
 func (w *world) ack(q, c string, i, attempt int, through bool) {
@@ -84,6 +90,10 @@ func (w *world) ack(q, c string, i, attempt int, through bool) {
 	for _, e.Kind = range []history.Kind{history.Acking, history.Acked} {
 		w.add(e)
 	}
+	if through {
+		attempt = 0
+	}
+	w.receipt(q, c, "acked", i, attempt)
 }
 
 // workOn delivers an event of the shared queue until it is settled, or kept by its worker.
@@ -97,10 +107,12 @@ func (w *world) workOn(i, attempt int) {
 			return
 		case n < 8:
 			w.add(history.Event{Kind: history.GiveUp, Queue: "work", Consumer: w.name(c), Offset: w.log[i].Offset, Attempt: attempt})
+			w.receipt("work", c, "nacked", i, attempt)
 			if attempt < limit {
 				attempt++
 				continue
 			}
+			w.receipt("work", "", "dead-lettered", i, attempt)
 			w.dead = append(w.dead, history.Event{Kind: history.Dead, Queue: "work", Offset: w.log[i].Offset, Attempt: attempt})
 		default:
 			w.ack("work", c, i, attempt, false)
@@ -170,7 +182,7 @@ func (w *world) finish() {
 	for _, q := range []string{"ann", "bob", "work"} {
 		w.add(history.Event{Kind: history.Drained, Queue: q})
 	}
-	for _, e := range slices.Concat(w.log, w.dead) {
+	for _, e := range slices.Concat(w.log, w.dead, w.receipts) {
 		w.add(e)
 	}
 	w.add(history.Event{Kind: history.End, Topic: "t"})
@@ -497,6 +509,7 @@ func TestLosses(t *testing.T) {
 		for i := range w.dead {
 			w.dead[i].Offset.Epoch = w.epoch
 		}
+		w.receipts = slices.DeleteFunc(w.receipts, func(e history.Event) bool { return e.Offset.Seq >= loss.From && !accept })
 		w.seq -= lost // which the next ones use again
 		w.start()
 		w.gap = nil

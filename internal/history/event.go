@@ -32,13 +32,13 @@ const (
 	Rejected Kind = "rejected" // with an error that says that it is not stored: Topic, ID
 	Unknown  Kind = "unknown"  // with queue.ErrUnknown: Topic, ID
 
-	Queue   Kind = "queue"   // the queue exists from now on, or goes on: Queue, Topic, Names, Shared, Ordered, Timeout, Limit; Offset after which it begins
+	Queue   Kind = "queue"   // the queue exists from now on, or goes on: Queue, Topic, Names, Shared, Ordered, Timeout, Limit, Receipts; Offset after which it begins
 	Attach  Kind = "attach"  // about to attach: Queue, Consumer, Through
 	Detach  Kind = "detach"  // about to close the consumer: Queue, Consumer
 	Deliver Kind = "deliver" // handed to the consumer: Queue, Consumer, Topic, ID, Content, Offset, Attempt, Wall
 	Told    Kind = "told"    // a gap was told: Queue, Consumer, Gap
 	Acking  Kind = "acking"  // about to acknowledge: Queue, Consumer, Offset, Attempt, Through
-	Acked   Kind = "acked"   // without an error, in memory at least: as Acking
+	Acked   Kind = "acked"   // without an error, in memory at least: as Acking, and Wall
 	Refused Kind = "refused" // with an error: as Acking
 	Saved   Kind = "saved"   // what the consumer acknowledged so far is durable: Queue, Consumer
 	GiveUp  Kind = "giveup"  // about to give an event back, or to reject it: Queue, Consumer, Offset, Attempt, Reject
@@ -47,20 +47,22 @@ const (
 	Stop   Kind = "stop"   // it was closed without an error
 	Crash  Kind = "crash"  // its process was killed, or the power cut: Content says what; Unflushed
 	Accept Kind = "accept" // the operator accepted a loss: Loss; before the Start that tells its new epoch
-	Forgot Kind = "forgot" // and of something else than events of the log: Content is Cursors or Delayed
+	Forgot Kind = "forgot" // and of something else than events of the log: Content is Cursors, Delayed or Receipts
 	Trim   Kind = "trim"   // retention took everything up to Offset
 
 	// At the end: each queue was seen to hold nothing, each topic was read to its end, and all dead letters.
 	Drained Kind = "drained" // Queue
 	Read    Kind = "read"    // Topic, ID, Content, Offset
+	Receipt Kind = "receipt" // Queue; Content says what happened, Offset to which event; Consumer, Attempt, Wall. In the order in which they were stored
 	Dead    Kind = "dead"    // Queue; Offset of the event; Attempt is how many deliveries it had
 	End     Kind = "end"     // Topic: all of it was read
 )
 
 // What a Forgot is about.
 const (
-	Cursors = "cursors" // what queues had acknowledged
-	Delayed = "delayed" // events for later
+	Cursors  = "cursors" // what queues had acknowledged
+	Delayed  = "delayed" // events for later
+	Receipts = "receipts"
 )
 
 // Event is one line of a history.
@@ -93,6 +95,8 @@ type Event struct {
 	Ordered bool          `json:"ordered,omitempty"` // by key
 	Timeout time.Duration `json:"timeout,omitempty"` // the queue's AckTimeout; 0 is none
 	Limit   int           `json:"limit,omitempty"`   // the queue's MaxDeliveries; 0 is none
+
+	Receipts bool `json:"receipts,omitempty"` // the queue keeps them
 
 	Gap  *queue.Gap  `json:"gap,omitempty"`
 	Loss *queue.Loss `json:"loss,omitempty"`

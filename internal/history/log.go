@@ -52,12 +52,13 @@ type topic struct {
 // log is what the history says about topics, whoever reads them.
 type log struct {
 	*report
-	epochs  []uint64
-	told    []queue.Loss
-	losses  []queue.Loss      // told, with the names of epochs that the store itself had lost
-	ends    map[uint64]uint64 // the highest sequence that was seen, by epoch
-	trimmed place
-	delayed bool // events for later were lost, and that was accepted
+	epochs   []uint64
+	told     []queue.Loss
+	losses   []queue.Loss      // told, with the names of epochs that the store itself had lost
+	ends     map[uint64]uint64 // the highest sequence that was seen, by epoch
+	trimmed  place
+	survived map[place]place // what is still where it was, in the midst of a loss
+	delayed  bool            // events for later were lost, and that was accepted
 
 	topics map[string]*topic
 	ids    map[[2]string]*entry // by topic and id
@@ -68,6 +69,9 @@ func (l *log) place(o queue.Offset) place {
 	p := place{slices.Index(l.epochs, o.Epoch), o.Seq}
 	for p.life > 0 && l.valid(l.epochs[p.life-1], p.seq) {
 		p.life--
+	}
+	if was, ok := l.survived[p]; ok {
+		return was
 	}
 	return p
 }
@@ -188,6 +192,10 @@ const expiresWithin = time.Second
 // found takes note of where an event is.
 func (l *log) found(x *entry, e Event) {
 	p := l.place(e.Offset)
+	if x.known && p.life > x.place.life && p.seq == x.place.seq && l.accepted(x.place) { // a loss is told from the first to the last
+		l.survived[p] = x.place
+		return
+	}
 	again := x.known && x.place != p
 	if again && !(p.life > x.place.life && l.accepted(x.place)) { // else it was lost, and published again
 		l.violate(Reuse, "%s is at %v and at %v", x, x.place, p)

@@ -1,12 +1,9 @@
 package history
 
 import (
-	"math"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/holdpost/holdpost/queue"
 )
 
 // ackWithin is how old an acknowledgement is that a crash can't take back. The contract says a second; a busy machine may be
@@ -115,6 +112,8 @@ func (rs *readers) observe(i int, e Event) {
 	case Dead:
 		rs.dead(q, e)
 		return
+	case Receipt: // receipts looks at them
+		return
 	}
 	if c == nil {
 		rs.violate(Phantom, "queue %s: %s to %q, who was not attached", q.name, e.Kind, e.Consumer)
@@ -195,6 +194,11 @@ func (q *reader) wants(x *entry) bool {
 	return topic && (len(q.names) == 0 || slices.Contains(q.names, x.name))
 }
 
+// told says whether some consumer was told that an event may be missing.
+func (q *reader) told(rank int) bool {
+	return slices.ContainsFunc(q.gaps, func(g span) bool { return g.from <= rank && rank < g.end })
+}
+
 // rank returns where an event that the queue wants is among those.
 func (q *reader) rank(x *entry) int { return search(q.entries, x.place) - 1 }
 
@@ -247,232 +251,4 @@ func (q *reader) release(c *consumer) {
 		}
 	}
 	c.holds = c.holds[:0]
-}
-
-func (rs *readers) deliver(q *reader, c *consumer, x *entry, e Event) {
-	rank := q.rank(x)
-	m := &q.mails[rank]
-	if rank < q.begin {
-		rs.violate(Phantom, "queue %s: %s was there before the queue was", q.name, x)
-	}
-	if !m.delivered && rank > q.top+1 && !q.ordered { // else it waits for one with its key, and others pass it
-		rs.passed(q, q.top+1, rank, q.gaps, "queue "+q.name)
-	}
-	q.top = max(q.top, rank)
-	if q.limit > 0 && e.Attempt > q.limit {
-		rs.violate(Limit, "queue %s: attempt %d of %s, more than %d", q.name, e.Attempt, x, q.limit)
-	}
-	if m.acked > 0 && (q.shared || m.acked < c.since) {
-		rs.violate(Again, "queue %s: %s came again to %s (attempt %d), though it was acknowledged%s", q.name, x, c.name, e.Attempt, durably(m.sure))
-	}
-	if q.shared {
-		rs.deliverShared(q, c, x, e)
-	} else {
-		rs.deliverPersonal(q, c, x, e)
-	}
-	if m.acked == 0 {
-		m.settled = false
-	}
-	m.delivered, m.life, m.attempt, m.at = true, rs.life, e.Attempt, e.At
-}
-
-func durably(sure bool) string {
-	if sure {
-		return " durably"
-	}
-	return ""
-}
-
-func (rs *readers) deliverShared(q *reader, c *consumer, x *entry, e Event) {
-	rank := q.rank(x)
-	m := &q.mails[rank]
-	if q.ordered && x.key != "" {
-		rs.deliverInOrder(q, rank)
-	}
-	if m.delivered && m.life == rs.life {
-		if e.Attempt <= m.attempt {
-			rs.violate(Repeat, "queue %s: attempt %d of %s came after attempt %d", q.name, e.Attempt, x, m.attempt)
-		}
-		if m.holder != nil && (q.timeout <= 0 || e.At-m.at < q.timeout/2) { // half of it for a consumer that was slow to note what it got
-			rs.violate(Shared, "queue %s: %s went to %s while %s had it", q.name, x, c.name, m.holder.name)
-		}
-	}
-	if e.Attempt == 1 {
-		if rank < q.first && !q.ordered {
-			rs.violate(Disorder, "queue %s: %s came for the first time after %s", q.name, x, q.entries[q.first])
-		}
-		q.first = max(q.first, rank)
-	}
-	if m.holder = nil; !c.detached {
-		m.holder = c
-		c.holds = append(c.holds, rank)
-	}
-}
-
-// deliverInOrder looks at the event with the same key before one that is delivered: it has to be settled.
-func (rs *readers) deliverInOrder(q *reader, rank int) {
-	before := q.mails[rank].before
-	if before < q.begin {
-		return
-	}
-	m := &q.mails[before]
-	told := slices.ContainsFunc(q.gaps, func(g span) bool { return g.from <= before && before < g.end })
-	if m.acked == 0 && !m.ever && !m.rejected && !told && q.entries[before].ttl == 0 && !(q.limit > 0 && m.attempt >= q.limit) {
-		rs.violate(Disorder, "queue %s: %s came before the one with its key that is before it, %s, was settled", q.name, q.entries[rank], q.entries[before])
-	}
-}
-
-func (rs *readers) deliverPersonal(q *reader, c *consumer, x *entry, e Event) {
-	rank := q.rank(x)
-	switch before, was := c.attempts[rank]; {
-	case was && e.Attempt <= before:
-		rs.violate(Repeat, "queue %s: attempt %d of %s came to %s after attempt %d", q.name, e.Attempt, x, c.name, before)
-	case !was && (e.Attempt == 1 || c.through):
-		if rank < c.first {
-			rs.violate(Disorder, "queue %s: %s came to %s after %s", q.name, x, c.name, q.entries[c.first])
-		}
-		from := c.first + 1
-		if c.first < 0 { // it begins where the queue stands
-			for from = q.floor; from < rank && q.mails[from].ever; {
-				from++
-			}
-		}
-		if c.through && rank > from {
-			rs.passed(q, from, rank, c.gaps, "consumer "+c.name)
-		}
-		c.first = max(c.first, rank)
-	}
-	c.attempts[rank] = e.Attempt
-}
-
-// passed looks at the events that were passed over: each has to be in a gap that was told.
-func (rs *readers) passed(q *reader, from, to int, gaps []span, who string) {
-	for _, g := range gaps {
-		if g.from <= from {
-			from = max(from, g.end)
-		}
-	}
-	for from < to && q.entries[from].ttl > 0 { // it has expired
-		from++
-	}
-	if from < to {
-		rs.violate(Hole, "%s: %d events from %s on were passed over, then came %s", who, to-from, q.entries[from], q.entries[to])
-	}
-}
-
-// told takes in a gap: what is in it need not come.
-func (rs *readers) told(q *reader, c *consumer, g queue.Gap) {
-	from, to := rs.place(g.From), rs.place(g.To)
-	because := false
-	switch g.Cause {
-	case "loss":
-		for _, loss := range rs.losses {
-			because = because || g.To.Epoch == loss.Epoch && g.To.Seq <= loss.To || rs.accepted(to) ||
-				loss.To == math.MaxUint64 && g.From.Epoch == loss.Epoch && g.To.Seq == 0 // up to where the next epoch begins
-		}
-	case "retention":
-		because = to.compare(rs.trimmed) <= 0
-	}
-	if !because {
-		rs.violate(Gapped, "queue %s: a gap %v to %v because of %s was told, and nothing is gone there", q.name, from, to, g.Cause)
-	}
-	if g := (span{search(q.entries, from), search(q.entries, to)}); g.from < g.end {
-		c.gaps = append(c.gaps, g)
-		if !slices.Contains(q.gaps, g) {
-			q.gaps = append(q.gaps, g)
-		}
-	}
-}
-
-// search returns the first rank after a place.
-func search(entries []*entry, p place) int {
-	low, high := 0, len(entries)
-	for low < high {
-		if mid := (low + high) / 2; entries[mid].place.compare(p) <= 0 {
-			low = mid + 1
-		} else {
-			high = mid
-		}
-	}
-	return low
-}
-
-func (rs *readers) settle(i int, q *reader, c *consumer, rank int, e Event) {
-	m := &q.mails[rank]
-	switch e.Kind {
-	case Acking:
-		for r := q.from(rank, e.Through); r <= rank; r++ {
-			q.mails[r].settled, q.mails[r].ever = true, true
-		}
-	case Refused:
-		m.settled = m.acked > 0
-	case Acked:
-		if q.shared && m.attempt != e.Attempt && m.life == rs.life {
-			rs.violate(Shared, "queue %s: %s could acknowledge attempt %d of event %s, though attempt %d was handed out", q.name, c.name,
-				e.Attempt, q.entries[rank].id, m.attempt)
-		}
-		for r := q.from(rank, e.Through); r <= rank; r++ {
-			m := &q.mails[r]
-			m.settled = true // another consumer of a personal queue may have got it meanwhile
-			if m.acked == 0 {
-				m.acked, m.ackedAt, m.ackedIn = i, e.At, rs.life
-				c.acks = append(c.acks, r)
-			}
-		}
-		for q.floor < len(q.mails) && q.mails[q.floor].acked > 0 {
-			q.floor++
-		}
-		m.holder = nil
-	case GiveUp:
-		m.rejected = m.rejected || e.Reject
-		if m.holder == c {
-			m.holder = nil
-		}
-	}
-}
-
-// from returns where an acknowledgement begins.
-func (q *reader) from(rank int, through bool) int {
-	if through {
-		return min(q.floor, rank)
-	}
-	return rank
-}
-
-func (rs *readers) dead(q *reader, e Event) {
-	x := rs.places[rs.place(e.Offset)]
-	if x == nil || !q.wants(x) {
-		rs.violate(Phantom, "queue %s: a dead letter of %s, where no event was", q.name, e.Offset)
-		return
-	}
-	m := &q.mails[q.rank(x)]
-	switch {
-	case m.dead:
-		rs.violate(Limit, "queue %s: %s is a dead letter twice", q.name, x)
-	case !m.rejected && (q.limit <= 0 || e.Attempt < q.limit):
-		rs.violate(Limit, "queue %s: %s was given up after %d deliveries of %d", q.name, x, e.Attempt, q.limit)
-	}
-	m.dead = true
-}
-
-// conclude looks at what the queues hold, which is nothing, and asks where it went.
-func (rs *readers) conclude() {
-	for _, q := range rs.queues {
-		if !q.drained {
-			rs.violate(Unfinished, "queue %s was not drained", q.name)
-			continue
-		}
-		for rank, x := range q.entries {
-			m := &q.mails[rank]
-			told := slices.ContainsFunc(q.gaps, func(g span) bool { return g.from <= rank && rank < g.end })
-			switch {
-			case rank < q.begin || told || m.dead || x.ttl > 0:
-			case (m.rejected || q.limit > 0 && m.attempt >= q.limit) && len(rs.losses) > 0: // its dead letter may be what was lost
-			case !m.delivered:
-				rs.violate(Lost, "queue %s: %s was never delivered, and nobody was told", q.name, x)
-			case !m.settled:
-				rs.violate(Lost, "queue %s: %s was delivered (attempt %d), never acknowledged, and the queue holds it no more", q.name, x, m.attempt)
-			}
-		}
-	}
 }
