@@ -5,10 +5,13 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/holdpost/holdpost"
 )
 
 func text(t *testing.T, path string) string {
@@ -106,20 +109,76 @@ func TestDesignHasEveryDependency(t *testing.T) {
 	}
 }
 
+func TestIndexOfTheDocuments(t *testing.T) {
+	index := text(t, "docs/README.md")
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages {
+		if name := filepath.Base(page); name != "README.md" && !strings.Contains(index, "("+name+")") {
+			t.Errorf("docs/README.md lacks %s", name)
+		}
+	}
+}
+
+// anchors returns what links into a page may name: its headings, as they are made to on the repository's host.
+func anchors(page string) map[string]bool {
+	all := make(map[string]bool)
+	for _, m := range regexp.MustCompile("(?m)^#+ (.*)$").FindAllStringSubmatch(page, -1) {
+		heading := regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		all[strings.ReplaceAll(heading, " ", "-")] = true
+	}
+	return all
+}
+
 func TestLinksOfTheDocuments(t *testing.T) {
 	pages, err := filepath.Glob("docs/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
+	code := regexp.MustCompile("(?s)```.*?```|`[^`\n]*`") // which has brackets and number signs too
 	for _, page := range append(pages, "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "bench/README.md") {
-		prose := regexp.MustCompile("(?s)```.*?```|`[^`\n]*`").ReplaceAllString(text(t, page), "") // code has brackets too
-		for _, m := range regexp.MustCompile(`\]\(([^)#]+)[^)]*\)`).FindAllStringSubmatch(prose, -1) {
+		for _, m := range regexp.MustCompile(`\]\(([^)#]*)(?:#([^)]*))?\)`).FindAllStringSubmatch(code.ReplaceAllString(text(t, page), ""), -1) {
 			if strings.Contains(m[1], "://") {
 				continue
 			}
-			if _, err := os.Stat(filepath.Join(filepath.Dir(page), m[1])); err != nil {
+			target := page
+			if m[1] != "" {
+				target = filepath.Join(filepath.Dir(page), m[1])
+			}
+			if _, err := os.Stat(target); err != nil {
 				t.Errorf("%s links to %s: %v", page, m[1], err)
+			} else if m[2] != "" && !anchors(regexp.MustCompile("(?s)```.*?```").ReplaceAllString(text(t, target), ""))[m[2]] {
+				t.Errorf("%s links to %s#%s, which has no such heading", page, m[1], m[2])
 			}
 		}
+	}
+}
+
+// What docs/migrating.md writes of the library is there: methods and fields, by what its variables are called.
+func TestNamesOfTheMigration(t *testing.T) {
+	types := map[string]reflect.Type{
+		"srv": reflect.TypeFor[*holdpost.Server](), "ns": reflect.TypeFor[*holdpost.Namespace](), "s": reflect.TypeFor[*holdpost.Socket](),
+		"Config": reflect.TypeFor[holdpost.Config](), "Recovery": reflect.TypeFor[holdpost.Recovery](),
+	}
+	page := text(t, "docs/migrating.md")
+	right := regexp.MustCompile(`(?m)^\|[^|\n]*\|(.*)\|$`) // the column of ours
+	seen := 0
+	for _, row := range right.FindAllStringSubmatch(page, -1) {
+		for _, m := range regexp.MustCompile(`\b(srv|ns|s|Config|Recovery)\.([A-Z]\w*)`).FindAllStringSubmatch(row[1], -1) {
+			seen++
+			of := types[m[1]]
+			_, there := of.MethodByName(m[2])
+			if of.Kind() == reflect.Struct && !there {
+				_, there = of.FieldByName(m[2])
+			}
+			if !there {
+				t.Errorf("docs/migrating.md has %s, which there is not", m[0])
+			}
+		}
+	}
+	if seen < 40 {
+		t.Errorf("%d names were found", seen)
 	}
 }
