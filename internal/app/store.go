@@ -21,6 +21,8 @@ import (
 )
 
 const (
+	// journalDir is where that is, within the data directory.
+	journalDir = "recovery"
 	// journalAge and journalBytes bound what is kept for clients whose connection is lost.
 	journalAge   = time.Hour
 	journalBytes = 1 << 30
@@ -69,7 +71,7 @@ func topics(c *config.Config) []queue.TopicConfig {
 func (s *server) startJournal(ctx context.Context) (*delivery.Journal, error) {
 	log := s.log.With("store", "recovery")
 	store, err := local.Open(ctx, local.Config{
-		Engine: embedded.Config{Dir: filepath.Join(s.config.DataDir, "recovery"), Logger: log, Level: embedded.LevelMemory, AcceptLoss: true},
+		Engine: embedded.Config{Dir: filepath.Join(s.config.DataDir, journalDir), Logger: log, Level: embedded.LevelMemory, AcceptLoss: true},
 		Broker: queue.Config{MaxAge: journalAge, MaxBytes: journalBytes},
 	})
 	if err != nil {

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,68 +42,6 @@ there is on the disk and what can be wrong with it.`,
 	}
 	cmd.AddCommand(newStoreVerify(), newStoreRepair(), newStoreBackup(), newStoreRestore())
 	return cmd
-}
-
-// storeReport is what a store was found to be like.
-type storeReport struct {
-	Dir     string        `json:"dir"`
-	Epoch   string        `json:"epoch"`
-	Streams []storeStream `json:"streams"`
-	Forgets bool          `json:"forgets,omitempty"` // a queue that is not on record may have been lost
-	Mends   []string      `json:"mends"`             // which cost nothing, and which the next start makes by itself
-	Loss    string        `json:"loss,omitempty"`    // for which a server refuses to start
-}
-
-type storeStream struct {
-	Name     string `json:"name"`
-	First    uint64 `json:"first"`
-	Last     uint64 `json:"last"`
-	Messages uint64 `json:"messages"`
-}
-
-func reportOf(dir string, r *embedded.Report) storeReport {
-	s := storeReport{Dir: dir, Epoch: fmt.Sprintf("%016x", r.Epoch), Forgets: r.Forgets, Streams: []storeStream{}, Mends: []string{}}
-	for _, x := range r.Streams {
-		s.Streams = append(s.Streams, storeStream(x))
-	}
-	for _, d := range r.Scars {
-		s.Mends = append(s.Mends, d.String())
-	}
-	if r.Loss != nil {
-		s.Loss = r.Loss.Error()
-	}
-	return s
-}
-
-func (s storeReport) print(w io.Writer, asJSON bool) error {
-	if asJSON {
-		b, err := json.Marshal(s)
-		if err == nil {
-			_, err = fmt.Fprintln(w, printable(string(b)))
-		}
-		return err
-	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row(t, "store", s.Dir)
-	row(t, "epoch", s.Epoch)
-	for _, x := range s.Streams {
-		row(t, x.Name, fmt.Sprintf("%d messages, %d to %d", x.Messages, x.First, x.Last))
-	}
-	if s.Forgets {
-		row(t, "queues", "some may be missing; one that is not on record begins anew, with all that is kept")
-	}
-	for _, m := range s.Mends {
-		row(t, "to be mended", m)
-	}
-	switch {
-	case s.Loss != "":
-		row(t, "lost", s.Loss)
-	case len(s.Mends) == 0:
-		row(t, "whole", "nothing is missing, and everything can be read")
-	default:
-		row(t, "whole", "nothing is missing; the next start mends the rest")
-	}
-	return t.Flush()
 }
 
 // onStore makes a command that works on a store that no server has open.
@@ -143,6 +80,9 @@ func newStoreVerify() *cobra.Command {
 		Long: `Read every record of a store, and compare what is there with what was acknowledged. Nothing is changed. No server
 may have the store open: one that runs reads it through by itself, once a day.
 
+The journal of recovery, which is a store of its own, is read too. It is never flushed, and what is missing there keeps no
+server from starting: clients whose session is gone are told so.
+
 The exit code is 65 if acknowledged events are missing, and a server would refuse to start.`,
 		Example: `  holdpost store verify --data-dir /var/lib/holdpost`,
 	}, nil, func(cmd *cobra.Command, dir string, asJSON bool, _ []string) error {
@@ -152,7 +92,11 @@ The exit code is 65 if acknowledged events are missing, and a server would refus
 		if err != nil {
 			return err
 		}
-		if err := reportOf(dir, r).print(cmd.OutOrStdout(), asJSON); err != nil {
+		s := reportOf(dir, r)
+		if s.Recovery, err = verifyJournal(dir, p); err != nil {
+			return err
+		}
+		if err := s.print(cmd.OutOrStdout(), asJSON); err != nil {
 			return err
 		}
 		if r.Loss != nil {
@@ -170,7 +114,8 @@ func newStoreRepair() *cobra.Command {
 		Long: `Leave out of a store what can't be read. If events are lost a new epoch begins: every reader that had not seen them is
 told of the gap, and no offset that somebody remembers is taken for another event. If queues are lost each begins anew
 when it is asked for, with all that is kept, and its readers get events again that they had acknowledged. Copies of the
-damaged files are kept. What is lost is lost: restore a backup if there is one.
+damaged files are kept. What is lost is lost: restore a backup if there is one. The journal of recovery needs no repair: each
+start goes on with what is left of it.
 
 Without --accept-loss it mends only what costs nothing, as every start does.`,
 		Example: `  holdpost store repair --data-dir /var/lib/holdpost --accept-loss`,
@@ -226,7 +171,8 @@ func newStoreBackup() *cobra.Command {
 events that wait to be published, receipts. The file appears once it is whole; one that is there is not replaced.
 FILE - is the standard output.
 
-What live clients miss while they are away for a moment is not in it.`,
+What live clients miss while they are away for a moment is not in it: it counts for two minutes, and after a restore they
+are told that they were not recovered.`,
 		Example: `  holdpost store backup /backup/holdpost-$(date +%F).tar
   holdpost store backup - | ssh backup 'cat > holdpost.tar'`,
 		Args: positional(false, "FILE"),
