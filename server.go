@@ -156,6 +156,10 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
+// SetCompression stops compressing messages and responses to polls, whatever the configuration says, or ends that: compressors take memory
+// that a program may need otherwise. It may be called at any time.
+func (srv *Server) SetCompression(on bool) { srv.engine.SetCompression(on) }
+
 // SetShutdownRate replaces Config.ShutdownRate, for the next [Server.Shutdown]. Zero and less are all at once. It may be called at any time.
 func (srv *Server) SetShutdownRate(perSecond int) { srv.engine.SetShutdownRate(perSecond) }
 

@@ -47,13 +47,18 @@ func (g *fileGuard) watch(c net.Conn, state http.ConnState) {
 	case http.StateNew:
 		if open := g.open.Add(1); g.most > 0 && int(open)+g.sessions() > g.most {
 			g.refused()
-			if _, plain := c.(*net.TCPConn); plain { // else it would be a TLS handshake
-				c.SetWriteDeadline(time.Now().Add(time.Second)) // for an empty connection the kernel takes it at once
-				io.WriteString(c, "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-			}
-			c.Close()
+			turnAway(c)
 		}
 	case http.StateHijacked, http.StateClosed:
 		g.open.Add(-1)
 	}
+}
+
+// turnAway answers a new connection, and closes it.
+func turnAway(c net.Conn) {
+	if _, plain := c.(*net.TCPConn); plain { // else it would be a TLS handshake
+		c.SetWriteDeadline(time.Now().Add(time.Second)) // for an empty connection the kernel takes it at once
+		io.WriteString(c, "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+	}
+	c.Close()
 }

@@ -81,6 +81,7 @@ func (s *server) take(c *config.Config) error {
 	s.level.UnmarshalText([]byte(c.Log.Level)) // which was checked
 	s.gate.SetLimits(gateLimits(c))
 	s.admission.Set(c.Limits.HandshakesPerSecond, c.Limits.HandshakesBurst)
+	s.handshakes.limit(c.Limits.TLSHandshakes)
 	s.sockets.SetShutdownRate(c.Drain.Rate)
 	return nil
 }

@@ -95,9 +95,13 @@ func (s *server) publicActor(handler http.Handler) (execute func() error, interr
 	h := newHTTP(handler, s.log)
 	files := &fileGuard{most: forConnections(), sessions: s.sockets.Connections, refused: func() { s.refused("files") }}
 	h.ConnState = files.watch
-	listener := s.public
+	listener := s.reserved(s.public, s.tls == nil)
 	if s.tls != nil {
 		listener = tls.NewListener(listener, s.tls)
+		h.ConnState = func(c net.Conn, state http.ConnState) {
+			files.watch(c, state)
+			s.handshakes.watch(c, state)
+		}
 	}
 	return func() error { return serve(h, listener) }, func(error) {
 		ctx, cancel := context.WithTimeout(context.Background(), s.now.Load().Drain.Patience)
@@ -108,6 +112,18 @@ func (s *server) publicActor(handler http.Handler) (execute func() error, interr
 		}
 		s.stop(ctx, "public", h)
 	}
+}
+
+// reserved returns a listener that is answered for when there are no files; who speaks TLS is not.
+func (s *server) reserved(l net.Listener, plain bool) net.Listener {
+	return newReservedListener(l, func(c net.Conn) {
+		s.refused("files")
+		if plain {
+			turnAway(c)
+		} else {
+			c.Close()
+		}
+	})
 }
 
 // webTransportActor serves WebTransport until the sockets have been shut down.
@@ -136,7 +152,8 @@ func (s *server) internalActor() (execute func() error, interrupt func(error)) {
 	h := newHTTP(handler, s.log)
 	files := &fileGuard{most: forOperators(), sessions: func() int { return 0 }, refused: func() { s.refused("files") }}
 	h.ConnState = files.watch
-	return func() error { return serve(h, s.internal) }, func(error) {
+	listener := s.reserved(s.internal, true)
+	return func() error { return serve(h, listener) }, func(error) {
 		ctx, cancel := context.WithTimeout(context.Background(), s.now.Load().Drain.Patience)
 		defer cancel()
 		s.stop(ctx, "internal", h)
@@ -158,7 +175,7 @@ func (s *server) memoryActor() (execute func() error, interrupt func(error)) {
 			<-ctx.Done()
 			return nil
 		}
-		g := memoryGuard{limit: limit, used: memoryInUse, hold: s.admission.Hold, shed: func(bytes int) {
+		g := memoryGuard{limit: limit, used: memoryInUse, hold: s.hold, shed: func(bytes int) {
 			if n := s.sockets.Shed(bytes); n > 0 {
 				s.metrics.Shed.Add(float64(n))
 				s.log.Warn("connections closed for want of memory", "connections", n)
@@ -169,6 +186,12 @@ func (s *server) memoryActor() (execute func() error, interrupt func(error)) {
 		g.run(ctx)
 		return nil
 	}, func(error) { cancel() }
+}
+
+// hold lets nobody in and compresses nothing, or ends that, for want of memory.
+func (s *server) hold(held bool) {
+	s.admission.Hold(held)
+	s.sockets.SetCompression(!held)
 }
 
 // hooksActor tells endpoints what happens, until clients have left.

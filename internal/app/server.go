@@ -37,28 +37,29 @@ type settings struct {
 type server struct {
 	// static after construction
 	settings
-	config    *config.Config // that it was started with
-	outbound  *outbound.Networks
-	fetch     *http.Client // of the keys of issuers
-	asking    *http.Client // of hooks
-	authority *auth.Authority
-	gate      *gate.Gate
-	hooks     *hooks.Hooks
-	admission *gate.Admission
-	tls       *tls.Config       // nil without
-	files     *certificate      // behind tls, or nil
-	acme      *acmeCertificates // behind tls, or nil
-	tracing   *tracing          // nil without
-	post      *delivery.Delivery
-	probe     *probe
-	metrics   *metrics.Metrics
-	store     *local.Store
-	sockets   *holdpost.Server
-	public    net.Listener
-	internal  net.Listener
-	udp       net.PacketConn // for WebTransport, nil without
-	resetKey  *[32]byte      // of udp
-	closers   []closer       // in the order of their start
+	config     *config.Config // that it was started with
+	outbound   *outbound.Networks
+	fetch      *http.Client // of the keys of issuers
+	asking     *http.Client // of hooks
+	authority  *auth.Authority
+	gate       *gate.Gate
+	hooks      *hooks.Hooks
+	admission  *gate.Admission
+	handshakes handshakeGuard
+	tls        *tls.Config       // nil without
+	files      *certificate      // behind tls, or nil
+	acme       *acmeCertificates // behind tls, or nil
+	tracing    *tracing          // nil without
+	post       *delivery.Delivery
+	probe      *probe
+	metrics    *metrics.Metrics
+	store      *local.Store
+	sockets    *holdpost.Server
+	public     net.Listener
+	internal   net.Listener
+	udp        net.PacketConn // for WebTransport, nil without
+	resetKey   *[32]byte      // of udp
+	closers    []closer       // in the order of their start
 
 	now atomic.Pointer[config.Config] // what is in effect
 
@@ -77,6 +78,8 @@ func startServer(ctx context.Context, c *config.Config, given settings) (*server
 	s := &server{settings: given, config: c, outbound: allowed(c)}
 	s.fetch, s.asking = fetcher(s.outbound), outbound.Client(s.outbound, hooks.Timeout)
 	s.now.Store(c)
+	s.handshakes.refused = func() { s.refused("tls") }
+	s.handshakes.limit(c.Limits.TLSHandshakes)
 	s.leaving, s.leave = context.WithCancel(context.WithoutCancel(ctx))
 	if err := s.start(ctx); err != nil {
 		s.close() // logs its own errors

@@ -138,6 +138,11 @@ func TestPerMessageDeflate(t *testing.T) {
 		want("a message whose header would be the longest", compressed, "4"+huge)
 		s.Send(true, NewText([]byte(long)).Uncompressed())
 		want("not to be compressed", plain, "4"+long)
+		for _, on := range []bool{false, true} {
+			h.srv.SetCompression(on)
+			s.Send(true, NewText([]byte(long)))
+			want("when nothing is, and is again", map[bool]byte{false: plain, true: compressed}[on], "4"+long)
+		}
 		s.Send(true, NewText([]byte(long)), NewText([]byte(long)), NewText([]byte("end")))
 		want("in one write", compressed, "4"+long)
 		want("in one write", compressed, "4"+long)
@@ -264,6 +269,18 @@ func TestPollCompression(t *testing.T) {
 			})
 		})
 	}
+	t.Run("for a while", func(t *testing.T) {
+		bubble(t, Config{}, func(t *testing.T, h *host) {
+			query, r := h.openPolling()
+			for _, on := range []bool{false, true} {
+				h.srv.SetCompression(on)
+				r.session.Send(true, NewText(make([]byte, 10_000)))
+				if status, body := h.Request("GET", query, "", "Accept-Encoding", "gzip"); status != 200 || (len(body) == 10_001) == on {
+					t.Errorf("compression is %v: %d, %d bytes", on, status, len(body))
+				}
+			}
+		})
+	})
 	t.Run("off", func(t *testing.T) {
 		bubble(t, Config{CompressFrom: -1}, func(t *testing.T, h *host) {
 			query, r := h.openPolling()

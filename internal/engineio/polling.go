@@ -214,11 +214,11 @@ func (s *Session) appendPayloadV3(body []byte, a *answer) (_ []byte, contentType
 	return body, texts
 }
 
-// responseEncoding returns how a response of size bytes is to be compressed, nil if it is not: it is too small, or all
-// that is in it was sent uncompressed on purpose.
+// responseEncoding returns how a response of size bytes is to be compressed, nil if it is not: it is too small, all that is
+// in it was sent uncompressed on purpose, or nothing is for now.
 func (s *Session) responseEncoding(r *http.Request, a *answer, size int) *encoding {
 	from := s.server.config.CompressFrom
-	if from < 0 || size < from || !slices.ContainsFunc(a.messages[:a.n], func(m *Message) bool { return !m.plain }) {
+	if from < 0 || size < from || s.server.uncompressed.Load() || !slices.ContainsFunc(a.messages[:a.n], func(m *Message) bool { return !m.plain }) {
 		return nil
 	}
 	return acceptEncoding(r.Header)

@@ -27,6 +27,7 @@ type Server struct {
 	upgrades  []string // what polling sessions are told
 
 	shutdownRate atomic.Int64
+	uncompressed atomic.Bool // nothing is compressed for now
 
 	wheel wheel
 	corks corks
@@ -253,6 +254,9 @@ func (srv *Server) Shutdown(ctx context.Context) error {
 	srv.Close()
 	return err
 }
+
+// SetCompression stops compressing, whatever the configuration says, or ends that.
+func (srv *Server) SetCompression(on bool) { srv.uncompressed.Store(!on) }
 
 // SetShutdownRate replaces Config.ShutdownRate, for the next Shutdown.
 func (srv *Server) SetShutdownRate(perSecond int) { srv.shutdownRate.Store(int64(perSecond)) }

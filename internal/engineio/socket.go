@@ -120,7 +120,8 @@ func (c *socket) encode(m *Message) []byte {
 	if c.session.v3 && m.binary {
 		return m.frameV3() // compressed or not, it would have to be made anew
 	}
-	if !c.frames.Limits.Compressed || m.raw || m.plain || m.packetLen() < c.session.server.config.CompressFrom {
+	srv := c.session.server
+	if !c.frames.Limits.Compressed || m.raw || m.plain || m.packetLen() < srv.config.CompressFrom || srv.uncompressed.Load() {
 		return m.frame()
 	}
 	return m.compressed()

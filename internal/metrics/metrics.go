@@ -56,7 +56,7 @@ var reasons = []holdpost.Reason{
 }
 
 // refusals are the values of the label by.
-var refusals = []string{"admission", "memory", "files", "request", "gate"}
+var refusals = []string{"admission", "memory", "files", "tls", "request", "gate"}
 
 // definition is a metric as the page lists it.
 type definition struct{ name, kind, labels, help string }
@@ -72,7 +72,7 @@ var (
 	scrubbedFiles    = definition{"holdpost_store_scrubbed_files_total", "counter", "", "Files of the store that were read to find damage."}
 	connects         = definition{"holdpost_connects_total", "counter", "recovered", "Sockets that were let in; recovered is true for those that came back and got what they missed."}
 	disconnects      = definition{"holdpost_disconnects_total", "counter", "reason", "Sockets that were disconnected."}
-	refused          = definition{"holdpost_refused_total", "counter", "by", "Connections that were not let in: by admission (too many at once), memory and files (there is too little left), request (malformed, or of a foreign origin), gate (no valid token, too many)."}
+	refused          = definition{"holdpost_refused_total", "counter", "by", "Connections that were not let in: by admission (too many at once), memory and files (there is too little left), tls (too many handshakes at a time), request (malformed, or of a foreign origin), gate (no valid token, too many)."}
 	shed             = definition{"holdpost_shed_total", "counter", "", "Connections that were closed to get memory back: those for which most was waiting."}
 	operationsTotal  = definition{"holdpost_operations_total", "counter", "operation code", "Operations that clients called; code is ok or a code of errors.md; of events that hooks answer also other."}
 	requestSeconds   = definition{"holdpost_request_seconds", "histogram", "route status", "How long requests of the API took; status is its first digit, as in 2xx."}
