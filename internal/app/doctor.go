@@ -47,8 +47,8 @@ func newDoctor() *cobra.Command {
 		Use:   "doctor",
 		Short: "Check the path from a client to the server, and the machine that the server runs on",
 		Long: `Check what usually goes wrong between a client and a server, above all with a proxy between them: whether it
-lets WebSockets through, large events, quiet connections, and pages of other origins; the clock; and what of
-the server can be reached that should not. On the server's own machine also its configuration, the disk of its
+lets WebSockets through, large events, quiet connections, and pages of other origins; the certificate and the
+clock; and what of the server can be reached that should not. On the server's own machine also its configuration, the disk of its
 data directory, and the files that it may open.
 
 The client's token is that of HOLDPOST_TOKEN; a server in dev mode needs none. The check of quiet connections
@@ -130,6 +130,7 @@ func (d *doctor) run(ctx context.Context, tell func(finding)) {
 		{"files", d.checkFiles, true},
 		{"disk", d.checkDisk, true},
 		{"server", d.checkServer, true},
+		{"tls", d.checkCertificate, false},
 		{"clock", d.checkClock, false},
 		{"internal", d.checkInternal, false},
 		{"origin", d.checkOrigin, false},

@@ -3,9 +3,15 @@ package app
 import (
 	"bufio"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -105,7 +111,7 @@ func TestDoctorFindsWhatAProxySpoils(t *testing.T) {
 			d := &doctor{url: front.URL, origin: "https://good.example", hold: 3 * ping, config: func() (*config.Config, error) { return nil, errors.New("none") }}
 			got := make(map[string]finding)
 			d.run(t.Context(), func(f finding) {
-				if f.Result != "ok" && f.Check != "config" && f.Check != "disk" && f.Check != "files" {
+				if f.Result != "ok" && f.Check != "config" && f.Check != "disk" && f.Check != "files" && f.Check != "tls" {
 					got[f.Check] = f
 				}
 			})
@@ -140,6 +146,59 @@ func (w *shortWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		time.AfterFunc(150*time.Millisecond, func() { c.Close() })
 	}
 	return c, rw, err
+}
+
+// A certificate that nobody vouches for, or that ends soon, is found.
+func TestDoctorLooksAtCertificates(t *testing.T) {
+	quiet := slog.New(slog.DiscardHandler)
+	srv := holdpost.NewServer(&holdpost.Config{Logger: quiet})
+	t.Cleanup(func() { srv.Close() })
+	for _, c := range []struct {
+		name          string
+		before, after time.Duration
+		trusted       bool
+		check, result string
+	}{
+		{"good", -time.Hour, 24 * time.Hour, true, "tls", "ok"},
+		{"ends soon", -80 * time.Hour, 10 * time.Hour, true, "tls", "warn"},
+		{"has ended", -2 * time.Hour, -time.Hour, true, "server", "fail"},
+		{"of nobody", -time.Hour, 24 * time.Hour, false, "server", "fail"},
+	} {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		template := &x509.Certificate{
+			SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotBefore: time.Now().Add(c.before), NotAfter: time.Now().Add(c.after),
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		front := httptest.NewUnstartedServer(srv)
+		front.Config.ErrorLog = slog.NewLogLogger(quiet.Handler(), slog.LevelDebug)
+		front.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+		front.StartTLS()
+		roots := x509.NewCertPool()
+		if c.trusted {
+			roots.AddCert(leaf)
+		}
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+		d := &doctor{url: front.URL, http: &http.Client{Transport: transport}}
+		f := d.checkServer(t.Context())
+		if c.check == "tls" && f.Result == "ok" {
+			f = d.checkCertificate(t.Context())
+		}
+		if f.Result != c.result || (f.Hint == "") != (c.result == "ok") {
+			t.Errorf("%s: %+v, want %s", c.name, f, c.result)
+		}
+		transport.CloseIdleConnections()
+		front.Close()
+	}
 }
 
 // Interrupted it tells what it has found until then.

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +22,8 @@ import (
 const (
 	// clockSlack is how far a clock may be off: it is half of what tokens are allowed, and the server tells whole seconds.
 	clockSlack = 15 * time.Second
+	// certificateSpare is the part of its time that a certificate must have left: they are renewed when a third is left.
+	certificateSpare = 5
 	// sizeSlack is what an event of the largest size needs besides its text.
 	sizeSlack = 1 << 10
 	nowhere   = "https://doctor.invalid" // an origin that nobody has
@@ -60,6 +63,9 @@ func (d *doctor) checkServer(ctx context.Context) finding {
 	start := time.Now()
 	response, body, err := d.handshake(ctx, "")
 	took := time.Since(start).Round(100 * time.Microsecond)
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return broken("it must be for this name, not have ended, and come with its chain; nginx: ssl_certificate fullchain.pem, HAProxy: a file with chain and key", "%v", err)
+	}
 	if err != nil {
 		return broken("start it, or say where it is: --url URL, as clients reach it", "%v", err)
 	}
@@ -81,6 +87,23 @@ func (d *doctor) checkServer(ctx context.Context) finding {
 		return doubtful(fmt.Sprintf("give a longer --hold: a connection is quiet for %v", interval), "it answers in %v, with a heartbeat every %v", took, interval)
 	}
 	return fine("it answers in %v, with a heartbeat every %v", took, interval)
+}
+
+// checkCertificate looks how long the certificate lasts, which was found good by [doctor.checkServer].
+func (d *doctor) checkCertificate(ctx context.Context) finding {
+	response, _, err := d.handshake(ctx, "")
+	if err != nil {
+		return broken("", "%v", err)
+	}
+	if response.TLS == nil {
+		return skipped("clients come without TLS")
+	}
+	leaf := response.TLS.PeerCertificates[0]
+	left := time.Until(leaf.NotAfter)
+	if left < leaf.NotAfter.Sub(leaf.NotBefore)/certificateSpare {
+		return doubtful("whatever renews it does not: look at its log", "the certificate lasts until %s only", leaf.NotAfter.Format(time.DateTime))
+	}
+	return fine("the certificate lasts until %s", leaf.NotAfter.Format(time.DateTime))
 }
 
 func (d *doctor) checkClock(ctx context.Context) finding {
