@@ -49,6 +49,7 @@ func (s *server) reload(ctx context.Context) {
 		now.Topics = before.Topics
 	}
 	s.now.Store(&now)
+	s.countOpen(&now)
 	s.log.Info("configuration read again", "changed", changes(before, &now, true), "need a restart", append(changes(s.config, c, false), changes(&now, c, true)...))
 	s.gate.Enforce(ctx, s.sockets.Of("/"))
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,9 @@ import (
 // readyLook is how often a server that starts looks whether the log has been read in.
 const readyLook = 10 * time.Millisecond
 
+// warnEvery is how often the log says that the server is open to everybody.
+const warnEvery = time.Minute
+
 var errDraining = errors.New("draining")
 
 // run serves until ctx ends or something fails, then drains and closes everything. It calls ready once, when the server is.
@@ -32,6 +36,7 @@ func (s *server) run(ctx context.Context, ready func()) error {
 	g.Add(s.untilDone(ctx, ready))
 	g.Add(s.reloadActor())
 	g.Add(s.memoryActor())
+	g.Add(s.warnActor())
 	if s.acme != nil {
 		g.Add(s.acmeActor())
 	}
@@ -164,6 +169,42 @@ func (s *server) internalActor() (execute func() error, interrupt func(error)) {
 func (s *server) acmeActor() (execute func() error, interrupt func(error)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	return func() error { s.acme.run(ctx); return nil }, func(error) { cancel() }
+}
+
+// countOpen has the metrics tell what a configuration opens.
+func (s *server) countOpen(c *config.Config) {
+	for option, on := range map[string]bool{"dev": c.Dev, "anonymous": c.Auth.Anonymous, "any_origin": slices.Contains(s.config.Origins, "*")} {
+		value := 0.0
+		if on {
+			value = 1
+		}
+		s.metrics.Open.WithLabelValues(option).Set(value)
+	}
+}
+
+// warnActor says every minute that everybody is let in from everywhere.
+func (s *server) warnActor() (execute func() error, interrupt func(error)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	return func() error {
+		if isOpen(s.config) {
+			again := time.NewTicker(warnEvery)
+			defer again.Stop()
+			for ctx.Err() == nil {
+				s.log.Warn("dev mode: everybody who reaches this server is let in, and may do everything", "listen", s.public.Addr(), "internal", s.internal.Addr())
+				select {
+				case <-again.C:
+				case <-ctx.Done():
+				}
+			}
+		}
+		<-ctx.Done()
+		return nil
+	}, func(error) { cancel() }
+}
+
+// isOpen tells whether everybody is let in from other machines too.
+func isOpen(c *config.Config) bool {
+	return c.Dev && !(isLoopback(c.Listen) && isLoopback(c.Internal.Listen))
 }
 
 // memoryActor keeps the server within its memory.

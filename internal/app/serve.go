@@ -39,6 +39,7 @@ SIGHUP has it read its configuration again. See: holdpost config default`,
 	file := configFlag(f)
 	d := config.Default() // what the flags would be; config.Load reads those that are given
 	f.Bool("dev", d.Dev, "let everyone in under the identity that they name, and serve the playground")
+	f.Bool("dev-public", d.DevPublic, "let dev mode listen beyond this machine: everybody who reaches it may do everything")
 	f.String("listen", d.Listen, "public `address`")
 	f.String("internal-listen", d.Internal.Listen, "`address` of the API")
 	f.String("data-dir", d.DataDir, "`directory` of the store, made when it is missing")
@@ -84,7 +85,7 @@ func logHandler(w io.Writer, c *config.Config, level *slog.LevelVar) slog.Handle
 // refuseOpen returns an error for a server that would be open to everybody, with what to write.
 func refuseOpen(c *config.Config) error {
 	if c.Dev {
-		return nil
+		return refuseDev(c)
 	}
 	var missing []string
 	if !authConfigured(c) {
@@ -108,6 +109,19 @@ func refuseOpen(c *config.Config) error {
 	}
 	return &exitError{exitConfig, errors.New("a server needs to know who may reach it"),
 		"Say " + strings.Join(missing, "\nand ") + "\nAll keys: holdpost config default. To try it on this machine: holdpost serve --dev"}
+}
+
+// refuseDev returns an error for a server that lets everybody in, and can be reached from other machines though nobody has said that it may.
+func refuseDev(c *config.Config) error {
+	if c.DevPublic || !isOpen(c) {
+		return nil
+	}
+	listen := c.Listen
+	if isLoopback(listen) {
+		listen = c.Internal.Listen
+	}
+	return &exitError{exitConfig, fmt.Errorf("dev mode lets everybody in who reaches %s, from other machines too", listen),
+		"leave dev mode: holdpost config default has what to say instead; or listen on 127.0.0.1; or,\nif nobody reaches it whom you do not trust: --dev-public"}
 }
 
 func isLoopback(listen string) bool {

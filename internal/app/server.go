@@ -153,6 +153,7 @@ func (s *server) startSockets(journal *delivery.Journal, endpoints []hooks.Hook)
 		Sockets: func() int { return s.sockets.Of("/").Len() }, Connections: func() int { return s.sockets.Connections() },
 		Queued: s.queued, Healthy: func() bool { return s.store.Ready() == nil }, Scrub: s.store.Scrub,
 	})
+	s.countOpen(c)
 	s.gate = gate.New(gate.Config{
 		Authority: s.authority, Dev: c.Dev, Limits: gateLimits(c), Logger: s.log,
 		Refused: func() { s.refused("gate") },

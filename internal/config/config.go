@@ -8,11 +8,12 @@ import (
 
 // Config is the configuration of a server. Make one with [Load] or [Default]: zero values are not defaults here.
 type Config struct {
-	Dev     bool     `koanf:"dev" doc:"Let everyone in under the identity that they name in auth.client, and serve the playground."`
-	Listen  string   `koanf:"listen" doc:"Address of the public listener, HOST:PORT: Socket.IO. Port 0 takes any free one."`
-	DataDir string   `koanf:"data_dir" doc:"Directory of the store, made when it is missing."`
-	Origins []string `koanf:"origins" doc:"Web origins whose pages may connect, as in https://example.com, https://*.example.com (one label), http://localhost:* (any port). Clients that are no browsers name none and are let through."`
-	Proxies []string `koanf:"proxies" doc:"Networks of the proxies in front, as in 10.0.0.0/8: their X-Forwarded-For tells the client's address."`
+	Dev       bool     `koanf:"dev" doc:"Let everyone in under the identity that they name in auth.client, and serve the playground."`
+	DevPublic bool     `koanf:"dev_public" doc:"Let a server in dev mode be reached from other machines, by whoever may. The log warns of it every minute."`
+	Listen    string   `koanf:"listen" doc:"Address of the public listener, HOST:PORT: Socket.IO. Port 0 takes any free one."`
+	DataDir   string   `koanf:"data_dir" doc:"Directory of the store, made when it is missing."`
+	Origins   []string `koanf:"origins" doc:"Web origins whose pages may connect, as in https://example.com, https://*.example.com (one label), http://localhost:* (any port). Clients that are no browsers name none and are let through."`
+	Proxies   []string `koanf:"proxies" doc:"Networks of the proxies in front, as in 10.0.0.0/8: their X-Forwarded-For tells the client's address."`
 
 	TLS struct {
 		CertFile string `koanf:"cert_file" doc:"Certificate chain in PEM for the public listener. Read again when it changes, within a minute, and on SIGHUP."`

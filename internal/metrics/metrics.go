@@ -33,6 +33,8 @@ type Sources struct {
 type Metrics struct {
 	// Refused counts by what: one of refusals.
 	Refused *prometheus.CounterVec
+	// Open says, by option, whether the configuration opens the server to everybody.
+	Open *prometheus.GaugeVec
 	// Shed counts connections that were closed for want of memory.
 	Shed prometheus.Counter
 
@@ -70,6 +72,7 @@ var (
 	scrubbed         = definition{"holdpost_store_scrubbed_timestamp_seconds", "gauge", "", "When the store had been read through last, in seconds since 1970; 0 is not since the start."}
 	scrubbedBytes    = definition{"holdpost_store_scrubbed_bytes_total", "counter", "", "Bytes of the store that were read to find damage."}
 	scrubbedFiles    = definition{"holdpost_store_scrubbed_files_total", "counter", "", "Files of the store that were read to find damage."}
+	open             = definition{"holdpost_open", "gauge", "option", "1 if the configuration opens the server, else 0: dev (everybody is let in, and may do everything), anonymous (without a token), any_origin (from every web page)."}
 	connects         = definition{"holdpost_connects_total", "counter", "recovered", "Sockets that were let in; recovered is true for those that came back and got what they missed."}
 	disconnects      = definition{"holdpost_disconnects_total", "counter", "reason", "Sockets that were disconnected."}
 	refused          = definition{"holdpost_refused_total", "counter", "by", "Connections that were not let in: by admission (too many at once), memory and files (there is too little left), tls (too many handshakes at a time), request (malformed, or of a foreign origin), gate (no valid token, too many)."}
@@ -79,7 +82,7 @@ var (
 	hookSeconds      = definition{"holdpost_hook_seconds", "histogram", "type outcome", "How long hooks took to be asked or told, by the type of what happened; outcome is ok or failed."}
 	operationSeconds = definition{"holdpost_operation_seconds", "histogram", "operation", "How long operations took, until they were answered."}
 
-	definitions = []definition{connections, sockets, queued, healthy, damaged, scrubbed, scrubbedBytes, scrubbedFiles, connects, disconnects, refused, shed, operationsTotal, operationSeconds, requestSeconds, hookSeconds}
+	definitions = []definition{connections, sockets, queued, healthy, damaged, scrubbed, scrubbedBytes, scrubbedFiles, open, connects, disconnects, refused, shed, operationsTotal, operationSeconds, requestSeconds, hookSeconds}
 )
 
 func (d definition) counter() *prometheus.CounterVec {
@@ -104,12 +107,13 @@ func (d definition) gauge(f func() float64) prometheus.Collector {
 func New(s Sources) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(), Refused: refused.counter(), connects: connects.counter(), disconnects: disconnects.counter(), operations: operationsTotal.counter(),
+		Open:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: open.name, Help: open.help}, strings.Fields(open.labels)),
 		Shed:    prometheus.NewCounter(prometheus.CounterOpts{Name: shed.name, Help: shed.help}),
 		seconds: operationSeconds.histogram(), requests: requestSeconds.histogram(), hooks: hookSeconds.histogram(),
 	}
 	whole := func(f func() int) func() float64 { return func() float64 { return float64(f()) } }
 	m.registry.MustRegister(
-		m.Refused, m.Shed, m.connects, m.disconnects, m.operations, m.seconds, m.requests, m.hooks,
+		m.Refused, m.Open, m.Shed, m.connects, m.disconnects, m.operations, m.seconds, m.requests, m.hooks,
 		connections.gauge(whole(s.Connections)), sockets.gauge(whole(s.Sockets)), queued.gauge(whole(s.Queued)),
 		healthy.gauge(func() float64 {
 			if s.Healthy() {
@@ -130,6 +134,9 @@ func New(s Sources) *Metrics {
 	)
 	for _, by := range refusals { // there from the start, so that a first one is seen as an increase
 		m.Refused.WithLabelValues(by)
+	}
+	for _, option := range []string{"dev", "anonymous", "any_origin"} {
+		m.Open.WithLabelValues(option)
 	}
 	return m
 }
