@@ -36,6 +36,7 @@ const anyPort = "127.0.0.1:0"
 type server struct {
 	binary, dir string
 	listen, api string
+	env         []string
 	cmd         *exec.Cmd
 }
 
@@ -46,7 +47,7 @@ func newServer(o *options, name string) *server {
 // start returns once the server is ready.
 func (s *server) start(ctx context.Context) error {
 	s.cmd = exec.Command(s.binary, "serve", "--dev", "--listen", s.listen, "--internal-listen", s.api, "--data-dir", s.dir, "--log-level", "warn", "--json")
-	s.cmd.Env = append(os.Environ(), "HOLDPOST_LIMITS_CONNECTIONS_PER_ADDRESS=-1")
+	s.cmd.Env = append(append(os.Environ(), "HOLDPOST_LIMITS_CONNECTIONS_PER_ADDRESS=-1"), s.env...)
 	s.cmd.Stderr = os.Stderr
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
