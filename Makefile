@@ -43,9 +43,10 @@ fuzz: $(CLIENTS)
 	go test -short -list '^Fuzz' ./... | awk '/^Fuzz/ { name[++n] = $$1 } /^ok/ { while (n) print name[n--], $$2 }' | \
 	while read name package; do go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$package || exit 1; done
 
-# A restart with 10,000 clients, and half an hour of clients that come and go: what is lost, what it takes.
+# A restart with 10,000 clients, their return all at once, and half an hour of clients that come and go: what is lost, what it takes.
 endure:
 	go run ./bench/endure restart -clients 10000
+	go run ./bench/endure herd -clients 10000
 	go run ./bench/endure soak -minutes 30
 
 # Kills, power cuts, disks that fill up, fail and hang, damage: many times over; most need root and loop devices.

@@ -56,6 +56,10 @@ func restart(ctx context.Context, o *options) error {
 	}
 	tell("before")
 
+	used, err := newUsage(s)
+	if err != nil {
+		return err
+	}
 	down := time.Now()
 	drained, err := s.stop()
 	if err != nil {
@@ -84,6 +88,9 @@ func restart(ctx context.Context, o *options) error {
 	}
 	fmt.Fprintf(o.out, "all clients back %.1f s after the signal\n", time.Since(down).Seconds())
 	tell("meanwhile")
+	if err := used.tell(o.out, s, time.Since(down)); err != nil {
+		return err
+	}
 	if err := wait(calm); err != nil {
 		return err
 	}

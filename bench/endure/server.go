@@ -13,11 +13,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"github.com/holdpost/holdpost/bench/load"
 )
 
 const patience = 2 * time.Minute
@@ -75,6 +78,37 @@ func (s *server) stop() (time.Duration, error) {
 	}
 	err := s.cmd.Wait()
 	return time.Since(start), err
+}
+
+// usage is the processor time that a server that is restarted, and its clients, had used before.
+type usage struct {
+	server, clients load.CPU
+	process         *exec.Cmd
+}
+
+func newUsage(s *server) (*usage, error) {
+	u := &usage{process: s.cmd}
+	var err error
+	if u.server, err = load.ReadCPU(s.cmd.Process.Pid); err == nil {
+		u.clients, err = load.ReadCPU(os.Getpid())
+	}
+	return u, err
+}
+
+// tell says what each has used since: who waits for a processor is late, whoever has it.
+func (u *usage) tell(w io.Writer, s *server, took time.Duration) error {
+	server, err := load.ReadCPU(s.cmd.Process.Pid)
+	if err != nil {
+		return err
+	}
+	clients, err := load.ReadCPU(os.Getpid())
+	if err != nil {
+		return err
+	}
+	first := u.process.ProcessState.SystemTime() + u.process.ProcessState.UserTime() - u.server.Total
+	_, err = fmt.Fprintf(w, "processor time meanwhile: the server %.1f s, its clients %.1f s, of %.1f s that there were\n",
+		(first + server.Total).Seconds(), clients.Sub(u.clients).Total.Seconds(), took.Seconds()*float64(runtime.NumCPU()))
+	return err
 }
 
 func (s *server) kill() {
