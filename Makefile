@@ -4,7 +4,7 @@ CLIENT := internal/console/assets/vendor/socket.io.min.js
 CLIENTS := conformance/node_modules/.package-lock.json
 FUZZTIME ?= 30s
 
-.PHONY: run build client test lint bench fuzz faults endure proxies
+.PHONY: run build client test lint bench fuzz faults nats endure proxies
 
 run: build
 	./holdpost serve --dev
@@ -57,3 +57,7 @@ faults:
 proxies: $(CLIENTS)
 	.ci/need nginx haproxy apache2 caddy
 	HOLDPOST_LONG=1 go test -count=1 -timeout 20m -v -run TestProxies ./conformance
+
+# The tests of package queue, all of them, on a NATS server outside; some of them are part of the others.
+nats:
+	HOLDPOST_NATS=all go test -count=1 -timeout 20m -run TestOverNATS ./queue

@@ -12,6 +12,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/holdpost/holdpost/queue/internal/guard"
 )
 
 // Config configures a [Broker]. For numbers 0 is the default, which each field names.
@@ -181,14 +183,10 @@ func (b *Broker) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := b.openStreams(ctx, api, tail); err != nil {
+	if err := guard.Patiently(ctx, func(ctx context.Context) error { return b.openStreams(ctx, api, tail) }); err != nil {
 		return err
 	}
-	info, err := b.events.Info(ctx)
-	if err != nil {
-		return fmt.Errorf("state of the log: %w", err)
-	}
-	state := info.State
+	state := b.events.CachedInfo().State
 	// Events that an earlier process stored and could not confirm are from now on as good as the others.
 	if err := b.engine.Commit(state.LastSeq); err != nil {
 		return err
@@ -330,7 +328,7 @@ func (b *Broker) keep() {
 
 // lookAtRetention lets the tail trim the index when the log has dropped events since the last time.
 func (b *Broker) lookAtRetention(last uint64) uint64 {
-	ctx, cancel := context.WithTimeout(context.Background(), ackPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), saveEvery) // cursors wait for it
 	defer cancel()
 	info, err := b.events.Info(ctx)
 	if err != nil {

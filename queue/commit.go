@@ -88,7 +88,7 @@ type committer struct {
 	engine  Engine
 	log     *slog.Logger
 	conn    *nats.Conn
-	sub     *nats.Subscription
+	answers chan *nats.Msg
 	inbox   string
 	durable *watermark // events up to here survive anything; nobody sees one above it
 	wake    chan struct{}
@@ -110,15 +110,15 @@ type committer struct {
 
 func newCommitter(engine Engine, log *slog.Logger, conn *nats.Conn, durable *watermark) (*committer, error) {
 	inbox := conn.NewInbox()
-	sub, err := conn.SubscribeSync(inbox + ".*.*")
-	if err != nil {
+	answers := make(chan *nats.Msg, 4*(batchEvents+batchStates)) // those that come too late wait here for the next batch
+	if _, err := conn.ChanSubscribe(inbox+".*.*", answers); err != nil {
 		return nil, err
 	}
 	if err := conn.Flush(); err != nil { // answers must not come before the engine knows where to
 		return nil, err
 	}
 	return &committer{
-		engine: engine, log: log, conn: conn, sub: sub, inbox: inbox, durable: durable,
+		engine: engine, log: log, conn: conn, answers: answers, inbox: inbox, durable: durable,
 		wake: make(chan struct{}, 1), stopped: make(chan struct{}), last: durable.load(),
 	}, nil
 }
@@ -264,30 +264,25 @@ func (c *committer) publish(batch []*request) {
 		}
 		open++
 	}
-	deadline := time.Now().Add(ackPatience)
 	var why error
-	for open > 0 {
-		m, err := c.sub.NextMsg(ackLook)
-		if err == nil {
+	deadline := time.Now().Add(ackPatience)
+	look := time.NewTicker(ackLook)
+	defer look.Stop()
+	for open > 0 && why == nil {
+		select {
+		case m := <-c.answers:
 			if c.answer(batch, prefix, m) {
 				open--
 			}
 			continue
+		case <-look.C:
 		}
-		if !errors.Is(err, nats.ErrTimeout) {
-			why = err
-			break
-		}
-		if why = c.engine.Health(); why != nil {
-			break
-		}
-		if c.conn.Stats().Reconnects != reconnects || !c.conn.IsConnected() {
+		switch why = c.engine.Health(); {
+		case why != nil:
+		case c.conn.Stats().Reconnects != reconnects || !c.conn.IsConnected():
 			why = errors.New("the connection to the log was lost")
-			break
-		}
-		if time.Now().After(deadline) {
+		case time.Now().After(deadline):
 			why = errors.New("the log did not answer in time")
-			break
 		}
 	}
 	if open == 0 {

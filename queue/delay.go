@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/holdpost/holdpost/queue/internal/guard"
 )
 
 // Events that are to be published later wait in a stream of their own: the time in ns since 1970 and the position of the log
 // when they were accepted, as uvarints, and the event as it will be published. Of each, its time and sequence are in memory.
 const (
-	delayedStream = "DLY"
+	delayedStream = guard.Delayed
 	delayedPrefix = "dly."
 
 	maxDelay    = 10 * 365 * 24 * time.Hour
@@ -90,7 +92,7 @@ func (w *wakes) Pop() any {
 
 // openDelayed begins to read what is delayed.
 func (b *Broker) openDelayed(ctx context.Context) (<-chan wake, jetstream.ConsumeContext, error) {
-	consumer, err := b.later.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	consumer, err := ordered(ctx, b.later, jetstream.OrderedConsumerConfig{})
 	if err != nil {
 		return nil, nil, fmt.Errorf("delayed events: %w", err)
 	}

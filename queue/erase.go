@@ -154,8 +154,8 @@ func (b *Broker) eraseSome(ctx context.Context) (more bool, err error) {
 		}
 		return nil
 	})
-	if n > 0 {
-		err = errors.Join(err, b.write(ctx, func() error { return b.index.Erased(seqs[:n]) }))
+	if err == nil { // else all of it is asked for again, with the note of it
+		err = b.write(ctx, func() error { return b.index.Erased(seqs[:n]) })
 	}
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", ErrUnavailable, err)

@@ -30,3 +30,6 @@ func Parked(c *Consumer) bool {
 	defer c.reader.mu.Unlock()
 	return c.reader.state == parked
 }
+
+// Refused returns what an error of the log means.
+var Refused = refused

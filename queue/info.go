@@ -213,7 +213,7 @@ func (b *Broker) eachMessage(ctx context.Context, stream jetstream.Stream, part 
 	if end == 0 {
 		return nil
 	}
-	consumer, err := stream.OrderedConsumer(ctx, part)
+	consumer, err := ordered(ctx, stream, part)
 	if err != nil {
 		return unavailable(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -416,5 +417,52 @@ func TestDiskHangs(t *testing.T) {
 	n.publish(t, "t", 6)
 	if got := n.all(t, "t"); len(got) != 7 {
 		t.Errorf("%q", got)
+	}
+}
+
+// ailing is an engine that may not be written to while a test says so.
+type ailing struct {
+	queue.Engine
+	ill atomic.Bool
+}
+
+func (a *ailing) Health() error {
+	if a.ill.Load() {
+		return errors.New("somebody else has it")
+	}
+	return a.Engine.Health()
+}
+
+// From the moment on that an engine is not well nothing is written to it, whatever is waiting, and it can become well again.
+func TestNothingIsWrittenToAnEngineThatIsNotWell(t *testing.T) {
+	var a *ailing
+	n := openWith(t, t.TempDir(), setup{config: func(c *queue.Config) {
+		a = &ailing{Engine: c.Engine}
+		c.Engine = a
+	}})
+	n.publish(t, "t", 0)
+	a.ill.Store(true)
+	if _, err := n.Publish(t.Context(), message("t", 1)); !errors.Is(err, queue.ErrUnavailable) || errors.Is(err, queue.ErrUnknown) {
+		t.Errorf("%v", err)
+	}
+	a.ill.Store(false)
+	until(t, "it to recover", func() bool { return n.Health() == nil })
+	n.publish(t, "t", 2)
+	if got, want := n.all(t, "t"), append(texts("t", 0, 1), texts("t", 2, 3)...); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// What the log refuses is refused for sure, but where a copy of it may say otherwise.
+func TestRefusals(t *testing.T) {
+	for code, want := range map[int][2]string{ // with one replica, with three
+		10002: {"storage_full", "storage_full"}, 10023: {"storage_full", "storage_full"}, 10047: {"storage_full", "storage_full"},
+		10077: {"storage_full", "unknown_outcome"}, 10158: {"unknown_outcome", "unknown_outcome"}, 10071: {"wrong_last", "wrong_last"},
+		10164: {"wrong_last", "wrong_last"}, 10201: {"conflict", "conflict"}, 10054: {"too_large", "too_large"}, 10008: {"unavailable", "unavailable"},
+	} {
+		answer := fmt.Appendf(nil, `{"error":{"code":500,"err_code":%d,"description":"no"}}`, code)
+		if got := [2]string{queue.Code(queue.Refused(answer, 1)), queue.Code(queue.Refused(answer, 3))}; got != want {
+			t.Errorf("%d: %q, want %q", code, got, want)
+		}
 	}
 }

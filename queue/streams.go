@@ -9,18 +9,20 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/holdpost/holdpost/queue/internal/guard"
 )
 
 const (
-	eventStream  = "EVT_0"
-	cursorStream = "CUR"
+	eventStream  = guard.Events
+	cursorStream = guard.Cursors
 
 	heartbeat = jetstream.PullHeartbeat(2 * time.Second) // after two that do not come a consumer is made anew: its server is gone
 
 	streamSlack = 64 << 10 // what an envelope, its subject and a dead letter's reason add to an event
 )
 
-// openStreams makes the streams or brings their limits up to date. The log's age is not one of theirs: the engine would go by
+// openStreams, which may be called again, makes the streams or brings their limits up to date. The log's age is not one of theirs: the engine would go by
 // a clock that may have been set wrong.
 func (b *Broker) openStreams(ctx context.Context, api, tail *nats.Conn) error {
 	c := b.config
@@ -69,12 +71,40 @@ func (b *Broker) openStreams(ctx context.Context, api, tail *nats.Conn) error {
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", receiptStream, err)
 	}
+	for _, subject := range []string{subjectPrefix, delayedPrefix, cursorPrefix, receiptPrefix} {
+		if err := listens(ctx, api, subject+"-"); err != nil {
+			return fmt.Errorf("who stores %s: %w", subject, err)
+		}
+	}
 	js, err = jetstream.New(tail)
 	if err != nil {
 		return err
 	}
-	b.tailOf, err = js.Stream(ctx, eventStream)
+	if b.tailOf, err = js.Stream(ctx, eventStream); err != nil {
+		return err
+	}
+	for _, s := range []jetstream.Stream{b.events, b.cursors} { // what the servers answered to the change may be older
+		if _, err := s.Info(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listens returns nil when a stream listens on the subject, which the servers of a cluster hear of from each other. What it sends is
+// for no stream.
+func listens(ctx context.Context, nc *nats.Conn, subject string) error {
+	_, err := nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: subject, Header: nats.Header{nats.ExpectedStreamHdr: {"-"}}})
 	return err
+}
+
+// ordered makes a consumer of a part of a stream.
+func ordered(ctx context.Context, stream jetstream.Stream, part jetstream.OrderedConsumerConfig) (c jetstream.Consumer, err error) {
+	err = guard.Patiently(ctx, func(ctx context.Context) error {
+		c, err = stream.OrderedConsumer(ctx, part)
+		return err
+	})
+	return c, err
 }
 
 // openIndex makes the index fit the log: the same epoch, nothing that the log does not have, and the tail can go on after

@@ -24,11 +24,7 @@ type source struct {
 }
 
 func (b *Broker) openTail(ctx context.Context) (*source, error) {
-	consumer, err := b.tailOf.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{subjectPrefix + ">"},
-		DeliverPolicy:  jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:    b.index.Applied() + 1,
-	})
+	consumer, err := ordered(ctx, b.tailOf, from(b.index.Applied()+1, subjectPrefix+">"))
 	if err != nil {
 		return nil, fmt.Errorf("tail: %w", err)
 	}

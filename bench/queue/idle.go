@@ -28,7 +28,7 @@ func measureIdle(ctx context.Context, dir string, queues int, logger *slog.Logge
 	ctx, cancel := context.WithTimeout(ctx, 2*herdTime)
 	defer cancel()
 	x := &idle{Queues: queues}
-	s, err := openStore(ctx, dir, logger)
+	s, err := openStore(ctx, dir, "", logger)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +39,7 @@ func measureIdle(ctx context.Context, dir string, queues int, logger *slog.Logge
 	s = nil // so that nothing of it is counted
 	before := heap()
 	start := time.Now()
-	if s, err = openStore(ctx, dir, logger); err != nil {
+	if s, err = openStore(ctx, dir, "", logger); err != nil {
 		return nil, err
 	}
 	for s.broker.Ready() != nil {

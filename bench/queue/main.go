@@ -18,6 +18,7 @@ import (
 	"github.com/holdpost/holdpost/bench/program"
 	"github.com/holdpost/holdpost/queue"
 	"github.com/holdpost/holdpost/queue/embedded"
+	"github.com/holdpost/holdpost/queue/external"
 	"github.com/holdpost/holdpost/queue/index"
 )
 
@@ -25,6 +26,7 @@ func main() { program.Main(run) }
 
 type options struct {
 	dir        string
+	nats       string
 	publishers []int
 	duration   time.Duration
 	bytes      int
@@ -53,6 +55,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	f.SetOutput(stderr)
 	var o options
 	f.StringVar(&o.dir, "dir", "", "directory on the disk to measure; a new one is made in it and removed (default the temporary directory)")
+	f.StringVar(&o.nats, "nats", "", "`URLs` of NATS servers that have the log, separated by commas, instead of the embedded engine; without -idle and -raw")
 	publishers := f.String("publishers", "1,64,256", "numbers of concurrent publishers, one measurement each")
 	f.DurationVar(&o.duration, "duration", 5*time.Second, "length of each publish measurement")
 	f.IntVar(&o.bytes, "bytes", 200, "payload of a publish, in bytes")
@@ -73,6 +76,9 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	if *quick {
 		o.duration, o.queues, o.jobs = time.Second, min(o.queues, 500), min(o.jobs, 10_000)
 		o.replay, o.idle = min(o.replay, 50_000), min(o.idle, 2000)
+	}
+	if o.nats != "" {
+		o.raw, o.idle = false, 0 // they are about the embedded engine
 	}
 	for s := range strings.SplitSeq(*publishers, ",") {
 		n, err := strconv.Atoi(s)
@@ -105,7 +111,7 @@ func measure(ctx context.Context, o options, progress io.Writer) (r *report, err
 	if r.Disk, err = probeDisk(dir, min(o.duration, 2*time.Second)); err != nil {
 		return nil, fmt.Errorf("probe the disk: %w", err)
 	}
-	s, err := openStore(ctx, dir, stderrLogger(progress))
+	s, err := openStore(ctx, dir, o.nats, stderrLogger(progress))
 	if err != nil {
 		return nil, err
 	}
@@ -159,15 +165,23 @@ func measure(ctx context.Context, o options, progress io.Writer) (r *report, err
 
 // store is the engine, the index and the broker over both.
 type store struct {
-	engine *embedded.Engine
+	engine interface {
+		queue.Engine
+		Close() error
+	}
 	index  *index.Index
 	broker *queue.Broker
 }
 
-func openStore(ctx context.Context, dir string, logger *slog.Logger) (*store, error) {
+func openStore(ctx context.Context, dir, nats string, logger *slog.Logger) (*store, error) {
 	s := &store{}
 	var err error
-	if s.engine, err = embedded.Start(ctx, embedded.Config{Dir: filepath.Join(dir, "log"), Logger: logger}); err != nil {
+	if nats != "" {
+		s.engine, err = external.Start(ctx, external.Config{URLs: strings.Split(nats, ","), Node: "bench", Logger: logger})
+	} else {
+		s.engine, err = embedded.Start(ctx, embedded.Config{Dir: filepath.Join(dir, "log"), Logger: logger})
+	}
+	if err != nil {
 		return nil, err
 	}
 	if s.index, err = index.Open(filepath.Join(dir, "index"), logger); err != nil {

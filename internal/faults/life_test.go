@@ -17,6 +17,7 @@ import (
 	"github.com/holdpost/holdpost/internal/history"
 	"github.com/holdpost/holdpost/queue"
 	"github.com/holdpost/holdpost/queue/embedded"
+	"github.com/holdpost/holdpost/queue/external"
 	"github.com/holdpost/holdpost/queue/index"
 )
 
@@ -24,6 +25,7 @@ import (
 // ends, when it stops in an orderly way.
 type life struct {
 	Dir        string
+	NATS       []string // servers that have the log instead
 	Seed       uint64
 	Number     int // of the process in its run; names of consumers have it
 	Level      string
@@ -63,7 +65,7 @@ func (l life) open(out io.Writer) (_ *node, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	n := &node{life: l, Recorder: history.NewRecorder(out), stop: make(chan struct{})}
-	engine, err := embedded.Start(ctx, embedded.Config{Dir: l.Dir, Level: l.Level, AcceptLoss: l.AcceptLoss, Reserve: l.Reserve, Logger: logger})
+	engine, err := l.engine(ctx, logger)
 	if err != nil {
 		return nil, err
 	}
@@ -87,6 +89,19 @@ func (l life) open(out io.Writer) (_ *node, err error) {
 	}
 	n.Record(history.Event{Kind: history.Start, Offset: queue.Offset{Epoch: engine.Epoch()}})
 	return n, nil
+}
+
+// engine is a queue.Engine that its owner closes.
+type engine interface {
+	queue.Engine
+	Close() error
+}
+
+func (l life) engine(ctx context.Context, logger *slog.Logger) (engine, error) {
+	if l.NATS != nil {
+		return external.Start(ctx, external.Config{URLs: l.NATS, Node: "the only one", AcceptLoss: l.AcceptLoss, Logger: logger})
+	}
+	return embedded.Start(ctx, embedded.Config{Dir: l.Dir, Level: l.Level, AcceptLoss: l.AcceptLoss, Reserve: l.Reserve, Logger: logger})
 }
 
 // child is the main function of a child process.

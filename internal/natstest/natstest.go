@@ -35,6 +35,7 @@ const Password = "test"
 
 // Server is a server that can be killed and started again with what it has stored.
 type Server struct {
+	Name  string // in its cluster
 	URL   string
 	Store string // the directory of what it stores
 
@@ -91,7 +92,7 @@ func run(t testing.TB, c Config, n int) []*Server {
 	for i := range servers {
 		dir := t.TempDir()
 		var b strings.Builder
-		fmt.Fprintf(&b, "server_name: n%d\nlisten: 127.0.0.1:%d\nhttp: 127.0.0.1:%d\nmax_payload: 8MB\nlog_file: %q\n", i+1, ports[3*i+1], ports[3*i+2],
+		fmt.Fprintf(&b, "server_name: n%d\nlisten: 127.0.0.1:%d\nhttp: 127.0.0.1:%d\nmax_payload: 8MB\nlog_file: %q\n", i, ports[3*i+1], ports[3*i+2],
 			filepath.Join(dir, "log"))
 		sync := "2m"
 		if c.SyncAlways {
@@ -110,7 +111,8 @@ func run(t testing.TB, c Config, n int) []*Server {
 		}
 		b.WriteString(c.Extra)
 		s := &Server{
-			URL: fmt.Sprintf("nats://127.0.0.1:%d", ports[3*i+1]), health: fmt.Sprintf("http://127.0.0.1:%d/healthz", ports[3*i+2]),
+			Name: fmt.Sprintf("n%d", i),
+			URL:  fmt.Sprintf("nats://127.0.0.1:%d", ports[3*i+1]), health: fmt.Sprintf("http://127.0.0.1:%d/healthz", ports[3*i+2]),
 			Store: filepath.Join(dir, "store"), dir: dir, config: filepath.Join(dir, "config"),
 		}
 		if err := os.WriteFile(s.config, []byte(b.String()), 0o600); err != nil {
@@ -127,7 +129,7 @@ func run(t testing.TB, c Config, n int) []*Server {
 		}
 	})
 	for _, s := range servers {
-		if err := s.launch(); err != nil {
+		if err := s.Launch(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -164,13 +166,14 @@ func freePorts(n int) (ports []int, err error) {
 
 // Start starts the server again, with what it has stored, and returns when it serves.
 func (s *Server) Start() error {
-	if err := s.launch(); err != nil {
+	if err := s.Launch(); err != nil {
 		return err
 	}
 	return s.wait()
 }
 
-func (s *Server) launch() error {
+// Launch starts the server again and returns at once: one of a cluster does not serve without others.
+func (s *Server) Launch() error {
 	path, err := program()
 	if err != nil {
 		return err
@@ -219,16 +222,11 @@ func (s *Server) wait() error {
 }
 
 // Kill ends the server as a crash does. Killing one that does not run does nothing.
-func (s *Server) Kill() { s.end(os.Kill) }
-
-// Stop ends the server in an orderly way.
-func (s *Server) Stop() { s.end(os.Interrupt) }
-
-func (s *Server) end(how os.Signal) {
+func (s *Server) Kill() {
 	if s.process == nil {
 		return
 	}
-	s.process.Signal(how)
+	s.process.Kill()
 	<-s.ended
 	s.process = nil
 }

@@ -9,10 +9,13 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/holdpost/holdpost/queue/internal/guard"
 )
 
 const (
 	connectTimeout = 5 * time.Second
+	startPatience  = 10 * time.Second // with a JetStream that does not answer, which may be without a leader
 
 	// oldest is the first version that has what package queue uses: batches that are stored together or not at all.
 	oldestMajor, oldestMinor = 2, 12
@@ -35,6 +38,9 @@ func (e *Engine) connect(name string, more ...nats.Option) (*nats.Conn, error) {
 		nats.Name(name), nats.Timeout(connectTimeout), nats.FlusherTimeout(connectTimeout),
 		nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond), nats.ReconnectBufSize(-1), nats.IgnoreAuthErrorAbort(),
 		nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(2), // a server that is cut off says nothing
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			e.log.Warn("NATS", "connection", name, "cause", err)
+		}),
 	}, more...)
 	switch {
 	case c.Credentials != "":
@@ -55,7 +61,7 @@ func (e *Engine) connect(name string, more ...nats.Option) (*nats.Conn, error) {
 	return nc, nil
 }
 
-// report has the engine's own connection tell what becomes of it, for all of them.
+// report has the engine's own connection tell where it is, for all of them.
 func (e *Engine) report() []nats.Option {
 	return []nats.Option{
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
@@ -64,7 +70,6 @@ func (e *Engine) report() []nats.Option {
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) { e.log.Info("connected to NATS again", "server", nc.ConnectedUrlRedacted()) }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { e.log.Warn("NATS", "cause", err) }),
 	}
 }
 
@@ -82,7 +87,9 @@ func (e *Engine) suits(ctx context.Context) error {
 			e.replicas = 3
 		}
 	}
-	err := e.measure(ctx)
+	short, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	err := guard.Patiently(short, e.measure)
 	switch {
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount), errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("%w: no JetStream for this account: %w", ErrUnsuited, err)

@@ -118,8 +118,11 @@ func (e *Engine) start(ctx context.Context) (err error) {
 	if err := e.suits(ctx); err != nil {
 		return err
 	}
-	e.records, err = e.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: recordBucket, Description: "Holdpost: who uses the log, and how far it reaches", Replicas: e.replicas,
+	err = guard.Patiently(ctx, func(ctx context.Context) (err error) {
+		e.records, err = e.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket: recordBucket, Description: "Holdpost: who uses the log, and how far it reaches", Replicas: e.replicas,
+		})
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("bucket %s, %d replicas: %w", recordBucket, e.replicas, err)

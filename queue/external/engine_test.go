@@ -20,6 +20,7 @@ import (
 
 // One node uses the log at a time. The next one gets it when it ends, when it has ended, or when it is gone.
 func TestOneNodeAtATime(t *testing.T) {
+	t.Parallel()
 	s := natstest.Run(t, natstest.Config{})
 	first := startOn(t, Config{Node: "a"}, s)
 	if err := refused(t, Config{Node: "b"}, s); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), "node a") {
@@ -57,6 +58,7 @@ func TestOneNodeAtATime(t *testing.T) {
 
 // An engine whose record was written, and which did not get the answer, finds that out.
 func TestAnswerThatDidNotCome(t *testing.T) {
+	t.Parallel()
 	e := startOn(t, Config{}, natstest.Run(t, natstest.Config{}))
 	e.sleep()
 	defer e.release()
@@ -71,6 +73,7 @@ func TestAnswerThatDidNotCome(t *testing.T) {
 }
 
 func TestOutage(t *testing.T) {
+	t.Parallel()
 	s := natstest.Run(t, natstest.Config{SyncAlways: true})
 	e := startOn(t, Config{}, s)
 	n := open(t, e, t.TempDir())
@@ -143,6 +146,7 @@ func cut(t *testing.T, s *natstest.Server) {
 
 // A log that ends earlier than it did is noticed, and readers are told when it goes on under a new epoch.
 func TestLossOfTheEnd(t *testing.T) {
+	t.Parallel()
 	s := natstest.Run(t, natstest.Config{})
 	e := startOn(t, Config{}, s)
 	dir := t.TempDir()
@@ -198,6 +202,7 @@ func TestLossOfTheEnd(t *testing.T) {
 
 // What the node's index has seen counts, even if the record does not say so.
 func TestLossThatTheIndexKnowsOf(t *testing.T) {
+	t.Parallel()
 	s := natstest.Run(t, natstest.Config{})
 	e := startOn(t, Config{Node: "a"}, s)
 	n := open(t, e, t.TempDir())
@@ -217,6 +222,7 @@ func TestLossThatTheIndexKnowsOf(t *testing.T) {
 
 // A stream that was deleted is noticed at start, and while the engine runs, if it was made anew meanwhile too.
 func TestStreamOfTheSameName(t *testing.T) {
+	t.Parallel()
 	s := natstest.Run(t, natstest.Config{})
 	js := operator(t, s)
 	anew := func() {
@@ -269,6 +275,7 @@ func TestStreamOfTheSameName(t *testing.T) {
 
 // Queues that are gone are a loss too, of which no reader could be told.
 func TestLossOfQueues(t *testing.T) {
+	t.Parallel()
 	s := natstest.Run(t, natstest.Config{})
 	e := startOn(t, Config{}, s)
 	n := open(t, e, t.TempDir())
@@ -296,6 +303,7 @@ func TestLossOfQueues(t *testing.T) {
 }
 
 func TestLogWithoutARecord(t *testing.T) {
+	t.Parallel()
 	s := natstest.Run(t, natstest.Config{})
 	e := startOn(t, Config{}, s)
 	n := open(t, e, t.TempDir())
@@ -329,6 +337,7 @@ func TestLogWithoutARecord(t *testing.T) {
 }
 
 func TestUnsuitedServers(t *testing.T) {
+	t.Parallel()
 	s := natstest.Run(t, natstest.Config{Extra: `
 		accounts {
 			with { jetstream: enabled, users: [{ user: with, password: test }] }
@@ -404,6 +413,7 @@ func oldServer(t *testing.T) string {
 
 // An account that is nearly full takes no more events, and takes them again once there is room.
 func TestRoom(t *testing.T) {
+	t.Parallel()
 	s := natstest.Run(t, natstest.Config{Extra: `
 		accounts { small { jetstream: { max_file: 4MB }, users: [{ user: small, password: test }] } }`})
 	e := startOn(t, Config{User: "small", Password: "test"}, s)

@@ -38,8 +38,11 @@ func (e *Engine) guard(ctx context.Context, was record) error {
 	var streams map[string]state
 	var losses []*LossError
 	for {
-		var err error
-		if streams, err = e.look(ctx); err != nil {
+		err := guard.Patiently(ctx, func(ctx context.Context) (err error) {
+			streams, err = e.look(ctx)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 		if losses = r.judge(streams); losses == nil || !e.waits() {
@@ -50,7 +53,7 @@ func (e *Engine) guard(ctx context.Context, was record) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if err := e.put(ctx); err != nil {
+		if err := guard.Patiently(ctx, e.hold); err != nil {
 			return err
 		}
 	}
@@ -63,7 +66,7 @@ func (e *Engine) guard(ctx context.Context, was record) error {
 		r.accept(l, was.Node == "", streams)
 	}
 	r.see(streams, math.MaxUint64) // the rest is as good as acknowledged: readers may have seen it
-	return e.put(ctx)
+	return guard.Patiently(ctx, e.hold)
 }
 
 // waits says whether what streams lack may come back.
@@ -113,18 +116,18 @@ func (e *Engine) renew() error {
 	}
 	e.short = time.Time{}
 	e.record.see(streams, acknowledged)
-	err = e.put(ctx)
-	if errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
-		err = e.reclaim(ctx)
-	}
-	if err != nil {
+	if err := e.hold(ctx); err != nil {
 		return err
 	}
 	return e.measure(ctx)
 }
 
-// reclaim finds out who has written the record: this engine, without having had the answer, or another one.
-func (e *Engine) reclaim(ctx context.Context) error {
+// hold writes the record that is this engine's. If it was written meanwhile, that was this engine, which had no answer, or another one.
+func (e *Engine) hold(ctx context.Context) error {
+	err := e.put(ctx)
+	if !errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+		return err
+	}
 	entry, err := e.records.Get(ctx, recordKey)
 	if err != nil {
 		return err

@@ -143,9 +143,13 @@ func (e *Engine) take(ctx context.Context) (was record, err error) {
 	var seen uint64 // the revision that its holder was seen to write
 	var since time.Time
 	for {
-		entry, err := e.records.Get(ctx, recordKey)
+		var entry jetstream.KeyValueEntry
+		err := guard.Patiently(ctx, func(ctx context.Context) (err error) {
+			entry, err = e.records.Get(ctx, recordKey)
+			return err
+		})
 		if errors.Is(err, jetstream.ErrKeyNotFound) {
-			if err := e.begin(ctx); !errors.Is(err, jetstream.ErrKeyExists) {
+			if err := guard.Patiently(ctx, e.begin); !errors.Is(err, jetstream.ErrKeyExists) {
 				return e.record, err
 			}
 			continue // somebody else was faster
@@ -177,7 +181,7 @@ func (e *Engine) take(ctx context.Context) (was record, err error) {
 		}
 		e.record, e.revision = r, entry.Revision()
 		e.record.Streams = maps.Clone(r.Streams)
-		if err := e.put(ctx); !errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+		if err := guard.Patiently(ctx, e.put); !errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
 			return r, err
 		}
 	}
