@@ -13,6 +13,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +22,8 @@ import (
 	"github.com/quic-go/quic-go"
 	wt "github.com/quic-go/webtransport-go"
 )
+
+var expiry = regexp.MustCompile(`(?m)^holdpost_certificate_expiry_timestamp_seconds (\S+)$`)
 
 // A certificate from an authority: by one order, for HTTPS and WebTransport, for every process that serves the data directory.
 func TestACME(t *testing.T) {
@@ -33,6 +37,13 @@ func TestACME(t *testing.T) {
 	}
 	if n := authority.issued(); n != 1 {
 		t.Errorf("%d certificates were issued", n)
+	}
+	said := s.log.tail(20) // of the last process
+	_, metrics := get(internalURL.FindStringSubmatch(said[strings.LastIndex(said, "API "):])[1] + "/metrics")
+	if m := expiry.FindStringSubmatch(metrics); m == nil {
+		t.Error("there is no metric of the certificate")
+	} else if ends, err := strconv.ParseFloat(m[1], 64); err != nil || int64(ends) != leaf.NotAfter.Unix() {
+		t.Errorf("the metric says %s, %v, the certificate %d", m[1], err, leaf.NotAfter.Unix())
 	}
 	authority.kill() // it is not needed any more
 	for _, end := range []func() error{s.stop, s.kill} {

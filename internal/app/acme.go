@@ -37,8 +37,8 @@ type acmeCertificates struct {
 	manager *autocert.Manager
 	log     *slog.Logger
 
-	mu   sync.Mutex      // guards the field below
-	have map[string]bool // names that there is a certificate for
+	mu    sync.Mutex           // guards the field below
+	until map[string]time.Time // when the certificate of a name ends, of those that have one
 }
 
 func newACME(c *config.Config, log *slog.Logger) (*acmeCertificates, error) {
@@ -56,7 +56,7 @@ func newACME(c *config.Config, log *slog.Logger) (*acmeCertificates, error) {
 		transport.TLSClientConfig = &tls.Config{RootCAs: roots}
 		m.Client.HTTPClient = &http.Client{Transport: transport}
 	}
-	return &acmeCertificates{names: c.TLS.ACME.Domains, manager: m, log: log, have: make(map[string]bool)}, nil
+	return &acmeCertificates{names: slices.Compact(slices.Sorted(slices.Values(c.TLS.ACME.Domains))), manager: m, log: log, until: make(map[string]time.Time)}, nil
 }
 
 func readRoots(name string) (*x509.CertPool, error) {
@@ -81,7 +81,7 @@ func (a *acmeCertificates) config() *tls.Config {
 func (a *acmeCertificates) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	challenge := len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == acme.ALPNProto
 	a.mu.Lock()
-	have := a.have[strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))]
+	_, have := a.until[strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))]
 	a.mu.Unlock()
 	if !have && !challenge {
 		return nil, errNoCertificate
@@ -136,6 +136,21 @@ func (a *acmeCertificates) watch(ctx context.Context, name string) {
 	}
 }
 
+// ends returns when the first of the certificates ends, the zero time while one is missing.
+func (a *acmeCertificates) ends() (first time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.until) < len(a.names) {
+		return first
+	}
+	for _, end := range a.until {
+		if first.IsZero() || end.Before(first) {
+			first = end
+		}
+	}
+	return first
+}
+
 // obtain returns the certificate that clients get. It does not wait longer than ctx for the authority, which autocert does: what it
 // has begun then ends by itself.
 func (a *acmeCertificates) obtain(ctx context.Context, name string) (*x509.Certificate, error) {
@@ -156,7 +171,7 @@ func (a *acmeCertificates) obtain(ctx context.Context, name string) (*x509.Certi
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		for _, n := range r.certificate.Leaf.DNSNames {
-			a.have[n] = true
+			a.until[n] = r.certificate.Leaf.NotAfter
 		}
 		return r.certificate.Leaf, nil
 	case <-ctx.Done():

@@ -149,10 +149,17 @@ func (s *server) start(ctx context.Context) (err error) {
 // startSockets puts together what clients meet: the gate, then the operations.
 func (s *server) startSockets(journal *delivery.Journal, endpoints []hooks.Hook) {
 	c := s.config
-	s.metrics = metrics.New(metrics.Sources{
+	sources := metrics.Sources{
 		Sockets: func() int { return s.sockets.Of("/").Len() }, Connections: func() int { return s.sockets.Connections() },
 		Queued: s.queued, Healthy: func() bool { return s.store.Ready() == nil }, Scrub: s.store.Scrub,
-	})
+	}
+	switch {
+	case s.acme != nil:
+		sources.Certificate = s.acme.ends
+	case s.files != nil:
+		sources.Certificate = s.files.ends
+	}
+	s.metrics = metrics.New(sources)
 	s.countOpen(c)
 	s.gate = gate.New(gate.Config{
 		Authority: s.authority, Dev: c.Dev, Limits: gateLimits(c), Logger: s.log,

@@ -27,6 +27,7 @@ type Sources struct {
 	Queued      func() int // bytes
 	Healthy     func() bool
 	Scrub       func() embedded.Scrub
+	Certificate func() time.Time // when it ends; nil: there is none, nor the metric
 }
 
 // Metrics are the counters. Make them with [New]. All methods may be called from any goroutine.
@@ -73,6 +74,7 @@ var (
 	scrubbedBytes    = definition{"holdpost_store_scrubbed_bytes_total", "counter", "", "Bytes of the store that were read to find damage."}
 	scrubbedFiles    = definition{"holdpost_store_scrubbed_files_total", "counter", "", "Files of the store that were read to find damage."}
 	open             = definition{"holdpost_open", "gauge", "option", "1 if the configuration opens the server, else 0: dev (everybody is let in, and may do everything), anonymous (without a token), any_origin (from every web page)."}
+	certificate      = definition{"holdpost_certificate_expiry_timestamp_seconds", "gauge", "", "When the certificate ends, in seconds since 1970, the first one of several; 0 while one is missing. Only with TLS."}
 	connects         = definition{"holdpost_connects_total", "counter", "recovered", "Sockets that were let in; recovered is true for those that came back and got what they missed."}
 	disconnects      = definition{"holdpost_disconnects_total", "counter", "reason", "Sockets that were disconnected."}
 	refused          = definition{"holdpost_refused_total", "counter", "by", "Connections that were not let in: by admission (too many at once), memory and files (there is too little left), tls (too many handshakes at a time), request (malformed, or of a foreign origin), gate (no valid token, too many)."}
@@ -82,7 +84,7 @@ var (
 	hookSeconds      = definition{"holdpost_hook_seconds", "histogram", "type outcome", "How long hooks took to be asked or told, by the type of what happened; outcome is ok or failed."}
 	operationSeconds = definition{"holdpost_operation_seconds", "histogram", "operation", "How long operations took, until they were answered."}
 
-	definitions = []definition{connections, sockets, queued, healthy, damaged, scrubbed, scrubbedBytes, scrubbedFiles, open, connects, disconnects, refused, shed, operationsTotal, operationSeconds, requestSeconds, hookSeconds}
+	definitions = []definition{connections, sockets, queued, healthy, damaged, scrubbed, scrubbedBytes, scrubbedFiles, open, certificate, connects, disconnects, refused, shed, operationsTotal, operationSeconds, requestSeconds, hookSeconds}
 )
 
 func (d definition) counter() *prometheus.CounterVec {
@@ -101,6 +103,14 @@ func (d definition) count(f func() float64) prometheus.Collector {
 
 func (d definition) gauge(f func() float64) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: d.name, Help: d.help}, f)
+}
+
+// stamp returns a time in seconds since 1970, and 0 for none.
+func stamp(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
 }
 
 // New returns metrics with nothing counted.
@@ -123,15 +133,15 @@ func New(s Sources) *Metrics {
 		}),
 		damaged.gauge(func() float64 { return float64(s.Scrub().Messages()) }),
 		scrubbed.gauge(func() float64 {
-			if done := s.Scrub().Done; !done.IsZero() {
-				return float64(done.UnixMilli()) / 1000
-			}
-			return 0
+			return stamp(s.Scrub().Done)
 		}),
 		scrubbedBytes.count(func() float64 { return float64(s.Scrub().Bytes) }),
 		scrubbedFiles.count(func() float64 { return float64(s.Scrub().Files) }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
+	if s.Certificate != nil {
+		m.registry.MustRegister(certificate.gauge(func() float64 { return stamp(s.Certificate()) }))
+	}
 	for _, by := range refusals { // there from the start, so that a first one is seen as an increase
 		m.Refused.WithLabelValues(by)
 	}

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { leaktest.Main(m) }
 func sample() *Metrics {
 	return New(Sources{func() int { return 1 }, func() int { return 2 }, func() int { return 3 }, func() bool { return true }, func() embedded.Scrub {
 		return embedded.Scrub{Done: time.Unix(5, 0), Files: 6, Bytes: 7, Damaged: []embedded.Damage{{From: 1, To: 8}}}
-	}})
+	}, func() time.Time { return time.Unix(9, 0) }})
 }
 
 func read(m *Metrics) string {
@@ -69,7 +69,7 @@ func TestWhatIsCounted(t *testing.T) {
 		text := read(m)
 		for _, want := range []string{
 			`holdpost_connections 1`, `holdpost_sockets 2`, `holdpost_queued_bytes 3`, `holdpost_store_healthy 1`,
-			`holdpost_store_damaged_messages 8`, `holdpost_store_scrubbed_timestamp_seconds 5`, `holdpost_store_scrubbed_bytes_total 7`, `holdpost_store_scrubbed_files_total 6`,
+			`holdpost_store_damaged_messages 8`, `holdpost_store_scrubbed_timestamp_seconds 5`, `holdpost_store_scrubbed_bytes_total 7`, `holdpost_store_scrubbed_files_total 6`, `holdpost_certificate_expiry_timestamp_seconds 9`,
 			`holdpost_connects_total{recovered="false"} 1`, `holdpost_disconnects_total{reason="client namespace disconnect"} 1`,
 			`holdpost_refused_total{by="gate"} 0`,
 			`holdpost_operations_total{code="ok",operation="join"} 2`, `holdpost_operations_total{code="forbidden",operation="send"} 1`,
