@@ -316,3 +316,23 @@ func TestReload(t *testing.T) {
 		t.Errorf("%+v, with nobody to be told", <-w.notes)
 	}
 }
+
+// What clients choose is in the body of a request, and in none of its headers (K5).
+func TestHeadersHaveNothingOfClients(t *testing.T) {
+	headers := make(chan http.Header, 10)
+	w := start(t, loopback, func(_ http.ResponseWriter, r *http.Request) { headers <- r.Header })
+	p, _ := w.connect()
+	p.Send(`421["planted\r\nX-Planted: y",{"planted":"planted"}]`)
+	p.Next()
+	for range 2 {
+		known := []string{"Accept-Encoding", "Content-Length", "Content-Type", "Holdpost-Id", "Holdpost-Signature", "User-Agent"}
+		for name, values := range <-headers {
+			if !slices.Contains(known, name) || strings.Contains(strings.Join(values, " "), "planted") {
+				t.Errorf("header %q: %q", name, values)
+			}
+		}
+	}
+	if connect, event := <-w.notes, <-w.notes; connect.Type != "connect" || event.Event != "planted\r\nX-Planted: y" {
+		t.Errorf("%+v %+v", connect, event)
+	}
+}

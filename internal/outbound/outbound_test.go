@@ -1,7 +1,10 @@
 package outbound
 
 import (
+	"compress/gzip"
 	"errors"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -60,4 +63,75 @@ func TestClient(t *testing.T) {
 		t.Fatalf("%v %v", response, err)
 	}
 	response.Body.Close()
+}
+
+// Whatever a URL calls this machine, and whoever answers: nothing private is reached, and nobody makes a request last or grow (K1, K3).
+func TestHostileEndpoints(t *testing.T) {
+	release := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/silent":
+			<-release
+		case "/dribble":
+			for r.Context().Err() == nil {
+				io.WriteString(w, ".")
+				w.(http.Flusher).Flush()
+			}
+		case "/headers":
+			w.Header().Set("X", strings.Repeat("x", 128<<10))
+		case "/bomb":
+			w.Header().Set("Content-Encoding", "gzip")
+			g := gzip.NewWriter(w)
+			g.Write(make([]byte, 10<<20))
+			g.Close()
+		}
+	}))
+	defer server.Close()
+	defer close(release)
+	_, port, _ := strings.Cut(strings.TrimPrefix(server.URL, "http://"), ":")
+
+	var networks Networks
+	client := Client(&networks, 5*time.Second)
+	defer client.CloseIdleConnections()
+	for _, host := range []string{"127.0.0.1", "localhost", "localhost.", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]", "a@127.0.0.1"} {
+		if w, err := client.Get("http://" + host + ":" + port + "/"); err == nil {
+			w.Body.Close()
+			t.Errorf("%s is reached", host)
+		}
+	}
+	for _, url := range []string{"file:///etc/passwd", "gopher://127.0.0.1:" + port, "http://127.0.0.1:" + port + "/\r\nX: y"} {
+		if w, err := client.Get(url); err == nil {
+			w.Body.Close()
+			t.Errorf("%s is reached", url)
+		}
+	}
+
+	networks.Replace([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
+	hasty := Client(&networks, 200*time.Millisecond)
+	defer hasty.CloseIdleConnections()
+	for path, c := range map[string]*http.Client{"/silent": hasty, "/dribble": hasty, "/headers": client} {
+		w, err := c.Get(server.URL + path)
+		if err == nil {
+			_, err = io.Copy(io.Discard, w.Body)
+			w.Body.Close()
+		}
+		if err == nil {
+			t.Errorf("%s has an end", path)
+		}
+	}
+	w, err := client.Get(server.URL + "/bomb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Body.Close()
+	if n, err := io.Copy(io.Discard, w.Body); err != nil || n > 100<<10 {
+		t.Errorf("a compressed answer has become %d bytes: %v", n, err)
+	}
+	self := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("reached") }))
+	defer self.Close()
+	self.Config.ErrorLog = log.New(io.Discard, "", 0)
+	if w, err := client.Get(self.URL); err == nil {
+		w.Body.Close()
+		t.Error("a certificate that nobody vouches for is believed")
+	}
 }
