@@ -1,6 +1,7 @@
 package outbound
 
 import (
+	"bytes"
 	"compress/gzip"
 	"errors"
 	"io"
@@ -67,6 +68,10 @@ func TestClient(t *testing.T) {
 
 // Whatever a URL calls this machine, and whoever answers: nothing private is reached, and nobody makes a request last or grow (K1, K3).
 func TestHostileEndpoints(t *testing.T) {
+	var bomb bytes.Buffer
+	g := gzip.NewWriter(&bomb)
+	g.Write(make([]byte, 1<<20))
+	g.Close()
 	release := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -81,9 +86,7 @@ func TestHostileEndpoints(t *testing.T) {
 			w.Header().Set("X", strings.Repeat("x", 128<<10))
 		case "/bomb":
 			w.Header().Set("Content-Encoding", "gzip")
-			g := gzip.NewWriter(w)
-			g.Write(make([]byte, 10<<20))
-			g.Close()
+			w.Write(bomb.Bytes())
 		}
 	}))
 	defer server.Close()
@@ -109,7 +112,9 @@ func TestHostileEndpoints(t *testing.T) {
 	networks.Replace([]netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")})
 	hasty := Client(&networks, 200*time.Millisecond)
 	defer hasty.CloseIdleConnections()
-	for path, c := range map[string]*http.Client{"/silent": hasty, "/dribble": hasty, "/headers": client} {
+	patient := Client(&networks, time.Minute)
+	defer patient.CloseIdleConnections()
+	for path, c := range map[string]*http.Client{"/silent": hasty, "/dribble": hasty, "/headers": patient} {
 		w, err := c.Get(server.URL + path)
 		if err == nil {
 			_, err = io.Copy(io.Discard, w.Body)
@@ -119,18 +124,18 @@ func TestHostileEndpoints(t *testing.T) {
 			t.Errorf("%s has an end", path)
 		}
 	}
-	w, err := client.Get(server.URL + "/bomb")
+	w, err := patient.Get(server.URL + "/bomb")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Body.Close()
-	if n, err := io.Copy(io.Discard, w.Body); err != nil || n > 100<<10 {
+	if n, err := io.Copy(io.Discard, w.Body); err != nil || n != int64(bomb.Len()) {
 		t.Errorf("a compressed answer has become %d bytes: %v", n, err)
 	}
 	self := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("reached") }))
 	defer self.Close()
 	self.Config.ErrorLog = log.New(io.Discard, "", 0)
-	if w, err := client.Get(self.URL); err == nil {
+	if w, err := patient.Get(self.URL); err == nil {
 		w.Body.Close()
 		t.Error("a certificate that nobody vouches for is believed")
 	}
