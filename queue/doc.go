@@ -27,7 +27,8 @@
 // event's id makes publishing repeatable within the dedupe window, its offset lets a consumer recognise what it has seen.
 //
 // An acknowledgement is durable within a second, and when the queue's last consumer is closed; until then a crash may take
-// it back, and the events come again. That a queue exists is durable when [Broker.Queue] returns.
+// it back, and the events come again. That a queue exists is durable when [Broker.Queue] returns. One that is lost all the same, in a
+// loss that the operator accepted, begins anew with all that is kept: rather twice than never.
 //
 // Events that are handed out and not acknowledged come again: when the consumer gives them back or goes away, and when it takes
 // longer than the queue allows. After a bounded number of deliveries an event becomes a dead letter, in the topic dead/ followed by
