@@ -20,12 +20,6 @@ type end struct {
 	wall  int64
 }
 
-// account is what the receipts of a queue say of an event.
-type account struct {
-	delivered map[visit]bool
-	endedIn   int // the life of the process in which it was settled, 0 if it was not
-}
-
 // ledger is a queue that keeps receipts.
 type ledger struct {
 	*reader
@@ -35,10 +29,12 @@ type ledger struct {
 	ends     map[place]end
 	farthest end // of those through
 
-	accounts map[place]*account
-	unseen   map[visit]bool // delivered, as receipts say, and nobody saw it
-	acked    place          // up to here, as receipts say
-	stored   map[int]int64  // when the last one of a life of the process was kept
+	endedIn   map[place]int  // the life of the process in which an event was settled, as receipts say
+	delivered map[visit]bool // likewise
+	settled   map[visit]bool // and these should have been delivered
+	unseen    map[visit]bool // delivered, and nobody saw it
+	acked     place          // up to here
+	stored    map[int]int64  // when the last one of a life of the process was kept
 }
 
 // receipts holds what queues say of their events against what consumers saw and did.
@@ -74,7 +70,7 @@ func (rs *receipts) observe(e Event) {
 	case Queue:
 		if e.Receipts && rs.ledgers[e.Queue] == nil {
 			rs.ledgers[e.Queue] = &ledger{reader: rs.queues[e.Queue], visits: map[visit]*deed{}, through: map[visit]bool{}, rejected: map[place]bool{},
-				ends: map[place]end{}, accounts: map[place]*account{}, unseen: map[visit]bool{}, stored: map[int]int64{}}
+				ends: map[place]end{}, endedIn: map[place]int{}, delivered: map[visit]bool{}, settled: map[visit]bool{}, unseen: map[visit]bool{}, stored: map[int]int64{}}
 		}
 	}
 	l := rs.ledgers[e.Queue]
@@ -121,20 +117,15 @@ func (rs *receipts) receipt(l *ledger, v visit, e Event) {
 		rs.violate(Untrue, "queue %s: a receipt %q at %v, where no event of it was", l.name, e.Content, v.place)
 		return
 	}
-	a := l.accounts[v.place]
-	if a == nil {
-		a = &account{delivered: map[visit]bool{}}
-		l.accounts[v.place] = a
-	}
 	d := l.visits[v]
 	untrue := func(but string) {
 		rs.violate(Untrue, "queue %s: %s was %s %s (attempt %d), says a receipt, but %s", l.name, x, e.Content, e.Consumer, e.Attempt, but)
 	}
 	switch e.Content {
 	case "delivered":
-		a.delivered[v] = true
+		l.delivered[v] = true
 		switch {
-		case l.shared && a.endedIn == life && life > 0:
+		case l.shared && l.endedIn[v.place] == life && life > 0:
 			untrue("it was settled before")
 		case d == nil:
 			l.unseen[v] = true
@@ -143,12 +134,10 @@ func (rs *receipts) receipt(l *ledger, v visit, e Event) {
 		}
 		return
 	case "nacked":
+		l.settled[v] = true
 		switch {
-		case !a.delivered[v]:
-			untrue("it was not delivered before")
 		case d == nil || rs.automatic[e.Consumer]: // it had no room
 			delete(l.unseen, v)
-			delete(a.delivered, v)
 		case !d.gaveUp && !rs.detached[e.Consumer] && l.timeout <= 0:
 			untrue("its consumer did not give it back")
 		}
@@ -156,7 +145,8 @@ func (rs *receipts) receipt(l *ledger, v visit, e Event) {
 	case "acked":
 		switch {
 		case v.attempt > 0:
-			if d == nil || !d.acking || !a.delivered[v] {
+			l.settled[v] = true
+			if d == nil || !d.acking {
 				untrue("its consumer did not get it, or did not acknowledge it")
 			}
 		case !l.through[v]:
@@ -173,7 +163,7 @@ func (rs *receipts) receipt(l *ledger, v visit, e Event) {
 			untrue("it has no time to live")
 		}
 	}
-	a.endedIn = max(1, life)
+	l.endedIn[v.place] = max(1, life)
 }
 
 // conclude looks for receipts that are missing: what a queue does not hold any more has to have one that says why.
@@ -189,9 +179,13 @@ func (rs *receipts) conclude() {
 		if rs.forgotten || !l.drained {
 			continue
 		}
+		for v := range l.settled {
+			if !l.delivered[v] {
+				rs.violate(Untrue, "queue %s: %s was settled by %s (attempt %d), say receipts, but not delivered", l.name, rs.places[v.place], v.consumer, v.attempt)
+			}
+		}
 		for i, x := range l.entries[l.begin:] {
-			a := l.accounts[x.place]
-			if (a == nil || a.endedIn == 0) && x.place.compare(l.acked) > 0 && !l.told(l.begin+i) && !x.gone && x.ttl == 0 && !rs.excused(l, x) {
+			if l.endedIn[x.place] == 0 && x.place.compare(l.acked) > 0 && !l.told(l.begin+i) && !x.gone && x.ttl == 0 && !rs.excused(l, x) {
 				rs.violate(Untold, "queue %s: %s is not held any more, and no receipt says why", l.name, x)
 			}
 		}

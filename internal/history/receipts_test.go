@@ -55,7 +55,7 @@ func TestReceiptMutations(t *testing.T) {
 			}
 			return es
 		}},
-		{"acked before it was delivered", history.Untrue, func(t *testing.T, es []history.Event) []history.Event {
+		{"acked, and it was not delivered", history.Untrue, func(t *testing.T, es []history.Event) []history.Event {
 			i := find(t, es, receipt("bob", "acked", 1))
 			x := es[i]
 			return without(es, func(e history.Event) bool {
@@ -63,7 +63,7 @@ func TestReceiptMutations(t *testing.T) {
 			})
 		}},
 		{"nacked, and nobody gave it back", history.Untrue, change("work", "acked", 1, func(e *history.Event) { e.Content = "nacked" })},
-		{"nacked before it was delivered", history.Untrue, func(t *testing.T, es []history.Event) []history.Event {
+		{"nacked, and it was not delivered", history.Untrue, func(t *testing.T, es []history.Event) []history.Event {
 			i := find(t, es, receipt("work", "nacked", 1))
 			x := es[i]
 			return without(es, func(e history.Event) bool { return receipt("work", "delivered", 1)(e) && e.Offset == x.Offset })
