@@ -94,6 +94,10 @@ func (l *load) end(t *testing.T) {
 	t.Helper()
 	close(l.stop)
 	l.group.Wait()
+	until(t, "the index to catch up", func() bool {
+		_, err := l.n.History(t.Context(), "load/0", queue.StartFirst, 1)
+		return err == nil
+	})
 	for p, want := range l.stored {
 		i := 0
 		for e, err := range l.n.Events(t.Context(), fmt.Sprint("load/", p), queue.StartFirst) {
