@@ -42,6 +42,7 @@ func cut(t *testing.T, dir string) {
 
 // After an accepted loss sequences are used again. Whoever was beyond the loss is told, and gets everything that is new.
 func TestGapAfterAcceptedLoss(t *testing.T) {
+	onDisk(t)
 	dir := t.TempDir()
 	n := open(t, dir)
 	names := []string{"at the end", "in what is lost", "before it"}
@@ -158,6 +159,7 @@ func cutStream(t *testing.T, dir, stream string) {
 
 // Queues that were lost hand out all that they may have held: nobody knows what was acknowledged, and which queues there were.
 func TestForgottenQueuesBeginAnew(t *testing.T) {
+	onDisk(t)
 	dir := t.TempDir()
 	n := openWith(t, dir, setup{config: small})
 	if err := n.CreateTopic(t.Context(), queue.TopicConfig{Pattern: "made before"}); err != nil {
@@ -237,6 +239,7 @@ func TestForgottenQueuesBeginAnew(t *testing.T) {
 
 // Events that were to be published later are not, once the loss of them was accepted; nothing else changes.
 func TestDelayedEventsThatAreLost(t *testing.T) {
+	onDisk(t)
 	dir := t.TempDir()
 	n := open(t, dir)
 	n.personal(t, "t", "ann", queue.StartNew)
