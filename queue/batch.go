@@ -21,9 +21,9 @@ func (b *Broker) PublishBatch(ctx context.Context, ms []Message) (ps []Published
 	if b.config.OnPublish != nil {
 		ms = slices.Clone(ms)
 		for i := range ms {
-			if end := b.begin(ctx, &ms[i]); end != nil {
-				defer func() { end(err) }()
-			}
+			var end func(error)
+			ms[i], end = b.begin(ctx, ms[i])
+			defer func() { end(err) }()
 		}
 	}
 	if ps, err = b.publishBatch(ctx, ms); err != nil {

@@ -75,11 +75,12 @@ type Published struct {
 // [ErrUnavailable], [ErrClosed], or the cause of ctx when it ended before the event was on its way to the log. When too
 // many bytes wait to be stored already, Publish waits for room. Publishes of one goroutine are stored in their order.
 func (b *Broker) Publish(ctx context.Context, m Message) (Published, error) {
-	end := b.begin(ctx, &m)
-	p, err := b.publishAndWait(ctx, m)
-	if end != nil {
-		end(err)
+	if b.config.OnPublish == nil {
+		return b.publishAndWait(ctx, m)
 	}
+	m, end := b.begin(ctx, m)
+	p, err := b.publishAndWait(ctx, m)
+	end(err)
 	return p, err
 }
 
@@ -114,22 +115,25 @@ func (b *Broker) publishAndWait(ctx context.Context, m Message) (Published, erro
 // the calls. It waits only for room. An error means that nothing was stored and done is not called; without one done is
 // called once, from a goroutine of the broker that it must not block. Once it has returned ctx no longer matters.
 func (b *Broker) PublishAsync(ctx context.Context, m Message, done func(Published, error)) error {
-	end := b.begin(ctx, &m)
-	if end != nil {
-		told := done
-		done = func(p Published, err error) {
-			end(err)
-			told(p, err)
-		}
+	if b.config.OnPublish == nil {
+		return b.publishAsync(ctx, m, done)
 	}
-	_, err := b.publish(ctx, m, done)
-	if err == nil {
-		return nil
-	}
-	if end != nil {
+	m, end := b.begin(ctx, m)
+	err := b.publishAsync(ctx, m, func(p Published, err error) {
+		end(err)
+		done(p, err)
+	})
+	if err != nil {
 		end(err)
 	}
-	return fmt.Errorf("publish %q: %w", m.Topic, err)
+	return err
+}
+
+func (b *Broker) publishAsync(ctx context.Context, m Message, done func(Published, error)) error {
+	if _, err := b.publish(ctx, m, done); err != nil {
+		return fmt.Errorf("publish %q: %w", m.Topic, err)
+	}
+	return nil
 }
 
 // publication is a request with the room that it takes.

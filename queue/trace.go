@@ -35,12 +35,13 @@ func traceOf(header map[string][]string) string {
 	return ""
 }
 
-// begin tells Config.OnPublish of a publish. What it returns may be nil.
-func (b *Broker) begin(ctx context.Context, m *Message) (end func(error)) {
-	if b.config.OnPublish == nil {
-		return nil
+// begin tells Config.OnPublish, which is not nil, of a publish. It is a function of its own so that m is not on the heap where nobody
+// traces.
+func (b *Broker) begin(ctx context.Context, m Message) (_ Message, end func(error)) {
+	if end = b.config.OnPublish(ctx, &m); end == nil {
+		end = func(error) {}
 	}
-	return b.config.OnPublish(ctx, m)
+	return m, end
 }
 
 // Begin tells [Config.OnConsume] that somebody begins to handle the event, as [Queue.Consume] does by itself. It returns the context to
