@@ -65,10 +65,18 @@ func (spec *Subscription) key() subscriptionKey { return subscriptionKey{spec.To
 // stood. Without an identity the personal queue lives as long as the socket, through recoveries. A second subscription to the same
 // topic and queue replaces the first, unless it is the same. The errors are those of package queue, and an [holdpost.Error] with
 // code too_many.
-func (d *Delivery) Subscribe(ctx context.Context, s *holdpost.Socket, spec Subscription) (Subscribed, error) {
-	fail := func(err error) (Subscribed, error) {
-		return Subscribed{}, fmt.Errorf("subscribe %q: %w", spec.Topic, err)
-	}
+func (d *Delivery) Subscribe(ctx context.Context, s *holdpost.Socket, spec Subscription) (state Subscribed, err error) {
+	err = d.attach(ctx, s, spec, func(sub *subscription) error {
+		state, err = sub.state(ctx)
+		return err
+	})
+	return state, err
+}
+
+// attach is Subscribe for those who need not know how the queue stands, which takes counting. ready is called before the queue hands
+// anything to the socket; its error undoes the subscription.
+func (d *Delivery) attach(ctx context.Context, s *holdpost.Socket, spec Subscription, ready func(*subscription) error) error {
+	fail := func(err error) error { return fmt.Errorf("subscribe %q: %w", spec.Topic, err) }
 	mine := d.subscriptionsOf(s)
 	mine.mu.Lock()
 	defer mine.mu.Unlock()
@@ -77,15 +85,15 @@ func (d *Delivery) Subscribe(ctx context.Context, s *holdpost.Socket, spec Subsc
 	}
 	if old := mine.all[spec.key()]; old != nil {
 		if old.same(spec) {
-			return old.state(ctx)
+			return ready(old)
 		}
 		d.end(old)
 		delete(mine.all, spec.key())
 	} else if len(mine.all) >= d.config.MaxSubscriptions {
-		return Subscribed{}, &holdpost.Error{Code: CodeTooMany, Message: fmt.Sprintf("a socket may have %d subscriptions", d.config.MaxSubscriptions)}
+		return &holdpost.Error{Code: CodeTooMany, Message: fmt.Sprintf("a socket may have %d subscriptions", d.config.MaxSubscriptions)}
 	}
 	if identity := d.config.Identity(s); strings.HasPrefix(identity, socketQueue) || strings.HasPrefix(identity, deviceQueue) {
-		return Subscribed{}, &holdpost.Error{Code: "invalid_queue", Message: fmt.Sprintf("identity %q begins like a name of Holdpost's own", identity)}
+		return &holdpost.Error{Code: "invalid_queue", Message: fmt.Sprintf("identity %q begins like a name of Holdpost's own", identity)}
 	}
 	q, err := d.config.Broker.Queue(ctx, d.queueConfig(s, spec))
 	if err != nil {
@@ -103,18 +111,20 @@ func (d *Delivery) Subscribe(ctx context.Context, s *holdpost.Socket, spec Subsc
 	if err != nil {
 		return fail(err)
 	}
-	result, err := sub.state(ctx)
-	if err != nil {
+	if err := ready(sub); err != nil {
 		consumer.Close()
-		return Subscribed{}, err
+		return err
 	}
 	mine.all[spec.key()] = sub
 	d.presences.enter(place{topic: spec.Topic}, d.config.Identity(s))
 	d.remember(s, mine)
 	sub.consumer.Store(consumer)
 	consumer.Resume() // whatever was offered before was refused
-	return result, nil
+	return nil
 }
+
+// unasked is for attach.
+func unasked(*subscription) error { return nil }
 
 func (d *Delivery) queueConfig(s *holdpost.Socket, spec Subscription) queue.QueueConfig {
 	c := queue.QueueConfig{
@@ -194,7 +204,7 @@ func (d *Delivery) reattach(ctx context.Context, s *holdpost.Socket) error {
 		if d.mayRead(ctx, s, spec.Topic, spec.Queue) != nil {
 			continue
 		}
-		if _, err := d.Subscribe(ctx, s, spec); err != nil {
+		if err := d.attach(ctx, s, spec, unasked); err != nil {
 			d.config.Logger.Warn("subscription not recovered", "topic", spec.Topic, "queue", spec.Queue, "error", err)
 			if err := s.Emit(ctx, "gap", map[string]string{"topic": spec.Topic, "queue": spec.Queue, "reason": queue.Code(err)}); err != nil {
 				return err
