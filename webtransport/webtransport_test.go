@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,12 +81,13 @@ func TestHeartbeat(t *testing.T) {
 // Who may not connect by WebSocket may not by WebTransport either.
 func TestRefused(t *testing.T) {
 	closed := errors.New("closed today")
+	var mu sync.Mutex // a handler goes on when the client has its answer
 	var seen []string
-	late := false
+	var late atomic.Bool
 	c := &holdpost.Config{
 		Origins: []string{"https://app.example"},
 		AllowRequest: func(r *http.Request) error {
-			if late {
+			if late.Load() {
 				return closed
 			}
 			return nil
@@ -92,7 +95,9 @@ func TestRefused(t *testing.T) {
 	}
 	h := newHost(t, c, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
 			seen = append(seen, r.Method)
+			mu.Unlock()
 			if r.Header.Get("X-Blocked") != "" {
 				w.WriteHeader(http.StatusTeapot)
 				return
@@ -115,10 +120,12 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
 		}
 	}
+	mu.Lock()
 	if len(seen) != 5 || seen[0] != http.MethodConnect {
 		t.Errorf("the middleware saw %q", seen)
 	}
-	late = true
+	mu.Unlock()
+	late.Store(true)
 	h.open("\x010").wantClosed("not allowed")
 	if got := h.get("EIO=4&transport=webtransport"); !strings.Contains(got, "Transport unknown") {
 		t.Errorf("without CONNECT: %q", got)

@@ -257,14 +257,29 @@ func (n *node) drain(queues []*queue.Queue) error {
 		}
 	}
 	for i, q := range queues {
-		for x, err := range q.Receipts(ctx, time.Time{}) {
-			if err != nil {
-				return err
-			}
+		all, err := n.receipts(ctx, q)
+		if err != nil {
+			return err
+		}
+		for _, x := range all {
 			n.Record(history.Event{Kind: history.Receipt, Queue: roles[i].name(), Content: x.What, Offset: x.Offset, Consumer: x.Consumer, Attempt: x.Attempt, Wall: x.Time.UnixNano()})
 		}
 	}
 	return nil
+}
+
+// receipts reads those of a queue, again while the log can't be read: servers outside may still be electing who leads it.
+func (n *node) receipts(ctx context.Context, q *queue.Queue) (all []queue.Receipt, err error) {
+	for {
+		all, err = all[:0], nil
+		var x queue.Receipt
+		for x, err = range q.Receipts(ctx, time.Time{}) {
+			all = append(all, x)
+		}
+		if !errors.Is(err, queue.ErrUnavailable) {
+			return all, err
+		}
+	}
 }
 
 func (n *node) deadLetter(r role, e *queue.Event) error {
