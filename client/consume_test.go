@@ -261,7 +261,7 @@ func TestHistoryOverCuts(t *testing.T) {
 					break
 				}
 				if n := number(t, d); n != next {
-					t.Errorf("%s: delivered %d, want %d", way, n, next)
+					t.Errorf("%s: delivered %d, want %d, attempt %d", way, n, next, d.Attempt)
 					break
 				}
 				next++

@@ -12,6 +12,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -271,12 +272,15 @@ func (b *backupReader) next() error {
 	return nil
 }
 
+// streamName is what a stream may be called: its name becomes a part of a subject, and of one that is malformed nobody hears.
+var streamName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
 // restoreStream takes a stream off in, up to the entry behind it.
 func restoreStream(ctx context.Context, nc *nats.Conn, in *backupReader) error {
 	stream, file := filepath.Split(filepath.FromSlash(in.name))
 	stream = filepath.Clean(stream)
 	var about server.JSApiStreamSnapshotResponse
-	if file != streamFile || json.Unmarshal(in.data, &about) != nil || about.Config == nil || about.State == nil || about.Config.Name != stream {
+	if file != streamFile || !streamName.MatchString(stream) || json.Unmarshal(in.data, &about) != nil || about.Config == nil || about.State == nil || about.Config.Name != stream {
 		return fmt.Errorf("%w: entry %q is not the beginning of a stream", ErrBackup, in.name)
 	}
 	ask, err := json.Marshal(server.JSApiStreamRestoreRequest{Config: *about.Config, State: *about.State})

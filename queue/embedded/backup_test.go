@@ -68,7 +68,7 @@ func TestBackup(t *testing.T) {
 	if losses := e2.Losses(); e2.Epoch() == e.Epoch() || len(losses) != 1 || losses[0] != want {
 		t.Errorf("epoch %x, was %x; losses %+v, want %+v", e2.Epoch(), e.Epoch(), losses, want)
 	}
-	if begin, end, ok := e2.Forgotten(); !ok || begin != (queue.Offset{Epoch: e.Epoch(), Seq: 2000}) || end.Seq != state.LastSeq {
+	if begin, end, ok := e2.Forgotten(); !ok || begin.Epoch != e.Epoch() || begin.Seq < 2000 || begin.Seq > end.Seq || end.Seq != state.LastSeq {
 		t.Errorf("queues made since are not missed: %v to %v, %v", begin, end, ok)
 	}
 	m, err := l.js.Stream(t.Context(), cursorStream)
