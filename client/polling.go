@@ -23,7 +23,11 @@ var errTooLarge = errors.New("the server sent more than Config.MaxPayload allows
 // get polls once and returns the payload that came.
 func (l *link) get(ctx context.Context, sid string) ([]byte, error) {
 	c := l.client
-	resp, err := l.web.Do(c.request(ctx, http.MethodGet, pollingName, sid, nil))
+	r := c.request(ctx, http.MethodGet, pollingName, sid, nil)
+	// A poll must not be repeated: what the first one was answered is gone. net/http repeats a GET whose connection breaks, unless it
+	// has a body.
+	r.Body = io.NopCloser(io.MultiReader())
+	resp, err := l.web.Do(r)
 	if err != nil {
 		return nil, requestError(err)
 	}
