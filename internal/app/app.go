@@ -7,35 +7,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 )
-
-const (
-	exitFailed      = 1
-	exitUsage       = 64 // these are those of sysexits.h
-	exitData        = 65
-	exitUnavailable = 69
-	exitTaken       = 75
-	exitRefused     = 77
-	exitConfig      = 78
-)
-
-// exitError is an error that knows its exit code and what to do about it.
-type exitError struct {
-	code int
-	err  error
-	hint string // lines, may be empty
-}
-
-func (e *exitError) Error() string { return e.err.Error() }
-func (e *exitError) Unwrap() error { return e.err }
-
-func usage(hint, format string, args ...any) error {
-	return &exitError{exitUsage, fmt.Errorf(format, args...), hint}
-}
 
 // Run runs the program with its arguments, without the name of the program, and returns the exit code. It returns when
 // ctx ends or the process gets a signal, as soon as what runs has ended in good order.
@@ -57,9 +32,10 @@ func Run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if !ok { // commands wrap theirs: this one is cobra's, about the arguments
 		e = &exitError{exitUsage, err, fmt.Sprintf("see: %s --help", command.CommandPath())}
 	}
-	fmt.Fprintf(stderr, "holdpost: %s\n", printable(e.Error()))
-	for line := range strings.Lines(e.hint) {
-		fmt.Fprintf(stderr, "  %s\n", printable(strings.TrimSuffix(line, "\n")))
+	if wantsJSON(command, args) {
+		e.printJSON(stderr)
+	} else {
+		e.print(stderr)
 	}
 	return e.code
 }

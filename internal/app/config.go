@@ -35,6 +35,14 @@ func loadConfig(cmd *cobra.Command, file string) (*config.Config, error) {
 	return c, nil
 }
 
+// wrongConfig is all that is wrong with a configuration. Its text is the first.
+type wrongConfig struct {
+	error
+	all []*config.Error
+}
+
+func (e *wrongConfig) Unwrap() error { return e.error }
+
 // explainConfig gives the first of what is wrong with the configuration its exit code: that of the command line when it was
 // said there. The others are told below it.
 func explainConfig(err error) error {
@@ -42,12 +50,14 @@ func explainConfig(err error) error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		all = joined.Unwrap()
 	}
-	e := &exitError{code: exitConfig, err: all[0]}
+	wrong := &wrongConfig{error: all[0]}
+	e := &exitError{code: exitConfig, err: wrong}
 	for i, one := range all {
 		said, ok := errors.AsType[*config.Error](one)
 		if !ok {
 			continue
 		}
+		wrong.all = append(wrong.all, said)
 		if i > 0 {
 			e.hint += said.Error() + "\n"
 		}
@@ -56,7 +66,7 @@ func explainConfig(err error) error {
 		}
 		if i == 0 && (strings.HasPrefix(said.Where, "--") || strings.HasPrefix(said.Where, envPrefix)) {
 			e.code = exitUsage
-			e.err = fmt.Errorf("invalid %w", said)
+			wrong.error = fmt.Errorf("invalid %w", said)
 		}
 	}
 	e.hint = strings.TrimSuffix(e.hint, "\n")

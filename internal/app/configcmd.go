@@ -1,7 +1,9 @@
 package app
 
 import (
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -50,28 +52,59 @@ func checkWhole(c *config.Config) error {
 	return nil
 }
 
+// checkResult is what holdpost config check --json prints.
+type checkResult struct {
+	OK     bool         `json:"ok"`
+	Errors []checkError `json:"errors,omitempty"`
+}
+
+type checkError struct {
+	Where   string `json:"where,omitempty"` // "holdpost.yaml: listen", "HOLDPOST_LISTEN", "--listen"
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+func newCheckResult(err error) checkResult {
+	r := checkResult{OK: err == nil}
+	if wrong, ok := errors.AsType[*wrongConfig](err); ok {
+		for _, one := range wrong.all {
+			r.Errors = append(r.Errors, checkError{one.Where, one.Err.Error(), one.Hint})
+		}
+	} else if e, ok := errors.AsType[*exitError](err); ok {
+		r.Errors = []checkError{{Message: e.Error(), Hint: e.hint}}
+	} else if err != nil {
+		r.Errors = []checkError{{Message: err.Error()}}
+	}
+	return r
+}
+
 func newConfig() *cobra.Command {
 	var asJSON bool
 	check := &cobra.Command{
 		Use:   "check",
 		Short: "Tell what is wrong with the configuration, without starting anything",
 		Long: `Read the configuration as serve does, with the files and secrets that it names, and tell what is
-wrong with it. Nothing is started and nothing is made.`,
+wrong with it. Nothing is started and nothing is made. With --json standard output has all errors, each with
+where it was said.`,
 		Example: "  holdpost config check --config /etc/holdpost.yaml",
 		Args:    positional(false),
 	}
 	file := configFlag(check.Flags())
-	check.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
+	check.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON, also a bad one")
 	check.RunE = command(func(cmd *cobra.Command, _ []string) error {
 		c, err := loadConfig(cmd, *file)
 		if err == nil {
 			err = checkWhole(c)
 		}
+		if asJSON {
+			line, jerr := json.Marshal(newCheckResult(err))
+			if jerr == nil {
+				_, jerr = fmt.Fprintln(cmd.OutOrStdout(), printable(string(line)))
+			}
+			return cmp.Or(err, jerr)
+		}
 		if err != nil {
 			return err
-		}
-		if asJSON {
-			return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]bool{"ok": true})
 		}
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), "the configuration is good")
 		return err
