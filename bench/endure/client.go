@@ -52,9 +52,9 @@ type reader struct {
 }
 
 // dial connects a reader, which subscribes again whenever it is connected.
-func dial(ctx context.Context, s *server, identity, topic string, l *latencies) (*reader, error) {
+func dial(ctx context.Context, listen, identity, topic string, l *latencies) (*reader, error) {
 	r := &reader{topic: topic, got: make(map[int]bool)}
-	r.client = socketio.New("http://"+s.listen, &socketio.Config{Auth: map[string]string{"client": identity}})
+	r.client = socketio.New("http://"+listen, &socketio.Config{Auth: map[string]string{"client": identity}})
 	socket := r.client.Of("/")
 	socket.On("e", func(_ context.Context, args holdpost.Args) ([]any, error) {
 		var n int
@@ -100,17 +100,17 @@ func (r *reader) missing(n int) int {
 	return n - len(r.got)
 }
 
-// dialAll connects readers, so many a second, each to one of the topics.
-func dialAll(ctx context.Context, o *options, s *server, prefix string, n, perSecond int, l *latencies) ([]*reader, error) {
+// dialAll connects readers, not all at once, each to one of the topics.
+func dialAll(ctx context.Context, topics int, listen, prefix string, n int, l *latencies) ([]*reader, error) {
 	readers := make([]*reader, n)
 	errs := make([]error, n)
 	var connecting sync.WaitGroup
-	pace := time.NewTicker(time.Second / time.Duration(perSecond))
+	pace := time.NewTicker(time.Second / dialsPerSecond)
 	defer pace.Stop()
 	for i := range n {
 		<-pace.C
 		connecting.Go(func() {
-			readers[i], errs[i] = dial(ctx, s, fmt.Sprintf("%s-%d", prefix, i), topic(i%o.topics), l)
+			readers[i], errs[i] = dial(ctx, listen, fmt.Sprintf("%s-%d", prefix, i), topic(i%topics), l)
 		})
 	}
 	connecting.Wait()
@@ -135,6 +135,9 @@ func closeAll(readers []*reader) {
 	closing.Wait()
 }
 
+// publishing bounds the publishes that a publisher has on the way: those that are due when so many are, fall away.
+const publishing = 16
+
 // publisher publishes to all topics in turn until ctx ends, and tells then how many events each has.
 type publisher struct {
 	counts []int
@@ -143,22 +146,46 @@ type publisher struct {
 	cancel context.CancelFunc
 }
 
-func startPublisher(ctx context.Context, o *options, s *server) *publisher {
-	p := &publisher{counts: make([]int, o.topics)}
+func startPublisher(ctx context.Context, topics, perSecond int, s *server) *publisher {
+	p := &publisher{counts: make([]int, topics)}
 	until, cancel := context.WithCancel(ctx)
 	p.cancel = cancel
 	p.ended.Go(func() {
-		pace := time.NewTicker(time.Second / time.Duration(o.rate))
+		failed := make(chan error, 1)
+		free := make(chan struct{}, publishing)
+		var onTheWay sync.WaitGroup
+		defer func() {
+			onTheWay.Wait()
+			if p.err == nil && len(failed) > 0 {
+				p.err = <-failed
+			}
+		}()
+		pace := time.NewTicker(time.Second / time.Duration(perSecond))
 		defer pace.Stop()
-		for i := 0; p.err == nil; i = (i + 1) % o.topics {
+		for i := 0; ; i = (i + 1) % topics {
 			select {
 			case <-pace.C:
 			case <-until.Done():
 				return
 			}
-			if p.err = s.publish(ctx, topic(i), p.counts[i]); p.err == nil {
-				p.counts[i]++
+			select {
+			case free <- struct{}{}:
+			case p.err = <-failed:
+				return
+			case <-until.Done():
+				return
 			}
+			n := p.counts[i]
+			p.counts[i]++
+			onTheWay.Go(func() {
+				if err := s.publish(ctx, topic(i), n); err != nil {
+					select {
+					case failed <- err:
+					default: // one is enough
+					}
+				}
+				<-free
+			})
 		}
 	})
 	return p

@@ -36,44 +36,50 @@ func herd(ctx context.Context, o *options) error {
 		return err
 	}
 	defer others.close()
-	first, err := gather(s, o.clients, 0, 0)
+	herd, err := startCrowd(ctx)
 	if err != nil {
 		return err
 	}
-	first.loop.Close()
+	defer herd.close()
+	if _, err := herd.gather(s, o.clients, 0, 0); err != nil {
+		return err
+	}
+	if err := herd.leave(); err != nil {
+		return err
+	}
 	begun := time.Now()
 	if err := missed(ctx, s, o.clients, o.missed); err != nil {
 		return err
 	}
 	fmt.Fprintf(o.out, "%d events published for %d clients that are away, %.0f a second\n", o.clients*o.missed, o.clients, float64(o.clients*o.missed)/time.Since(begun).Seconds())
-	p := startPublisher(ctx, o, s)
+	p := startPublisher(ctx, o.topics, o.rate, s)
 	defer p.stop()
 	l.take()
-	select {
-	case <-time.After(calm):
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := wait(ctx, calm); err != nil {
+		return err
 	}
 	fmt.Fprintf(o.out, "%-10s others: %s\n", "before", l.take())
 
-	before, err := load.ReadCPU(s.cmd.Process.Pid)
+	used, err := newUsage(s, herd)
 	if err != nil {
 		return err
 	}
-	begun = time.Now()
-	back, err := gather(s, o.clients, o.arrivals, o.missed)
+	waited, err := s.waits()
 	if err != nil {
 		return err
 	}
-	defer back.loop.Close()
-	took := time.Since(begun)
-	after, err := load.ReadCPU(s.cmd.Process.Pid)
+	took, err := herd.gather(s, o.clients, o.arrivals, o.missed)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(o.out, "%-10s others: %s\n", "meanwhile", l.take())
-	fmt.Fprintf(o.out, "all back after %.1f s, and had everything, once and in order, after %.1f s; the server took %.1f s of processor time\n",
-		back.joined.Seconds(), took.Seconds(), after.Sub(before).Total.Seconds())
+	fmt.Fprintf(o.out, "all back after %.1f s, and had everything, once and in order, after %.1f s\n", took.Joined.Seconds(), took.Took.Seconds())
+	if err := used.tell(o.out, s, herd, took.Took); err != nil {
+		return err
+	}
+	if err := waited.tell(o.out, s); err != nil {
+		return err
+	}
 	if _, err := p.stop(); err != nil {
 		return err
 	}
@@ -128,9 +134,9 @@ type gathering struct {
 }
 
 // gather connects clients, so many a second or, with 0, all at once, and waits until each has so many events.
-func gather(s *server, clients, perSecond, events int) (*gathering, error) {
+func gather(listen string, clients, perSecond, events int) (*gathering, error) {
 	begun := time.Now()
-	loop, err := load.NewLoop(s.listen)
+	loop, err := load.NewLoop(listen)
 	if err != nil {
 		return nil, err
 	}

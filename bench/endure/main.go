@@ -43,6 +43,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	f.Float64Var(&o.minutes, "minutes", 1, "length of a soak")
 	f.DurationVar(&o.every, "every", 5*time.Second, "time between two lines of a soak")
 	dir := f.String("dir", "", "directory for the data; a new one is made in it and removed (default the temporary directory)")
+	if len(args) == 1 && args[0] == "crowd" { // for itself
+		if err := serveCrowd(ctx); err != nil {
+			fmt.Fprintln(stderr, "endure:", err)
+			return 1
+		}
+		return 0
+	}
 	if len(args) == 0 || commands[args[0]] == nil {
 		fmt.Fprintln(stderr, "usage: endure restart|soak|herd [flags]")
 		return 64

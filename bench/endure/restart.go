@@ -9,8 +9,11 @@ import (
 )
 
 const (
-	// others are clients of a second server, which is not restarted.
-	others = 200
+	// others are clients of a second server, which is not restarted. It has so many events a second.
+	others     = 200
+	othersRate = 100
+	// dialsPerSecond is how fast clients connect before.
+	dialsPerSecond = 400
 	// calm is how long is measured before the restart and after it.
 	calm = 5 * time.Second
 )
@@ -24,39 +27,38 @@ func restart(ctx context.Context, o *options) error {
 		}
 		defer one.kill()
 	}
-	var ours, theirs latencies
-	begun := time.Now()
-	readers, err := dialAll(ctx, o, s, "reader", o.clients, 400, &ours)
+	readers, err := startCrowd(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { closeAll(readers) }()
+	defer readers.close()
+	begun := time.Now()
+	if err := readers.dial(o, s); err != nil {
+		return err
+	}
 	fmt.Fprintf(o.out, "%d clients connected in %.1f s\n", o.clients, time.Since(begun).Seconds())
-	neighbours, err := dialAll(ctx, o, second, "neighbour", others, 400, &theirs)
+	var theirs latencies
+	neighbours, err := dialAll(ctx, o.topics, second.listen, "neighbour", others, &theirs)
 	if err != nil {
 		return err
 	}
 	defer closeAll(neighbours)
-	published, beside := startPublisher(ctx, o, s), startPublisher(ctx, o, second)
+	published, beside := startPublisher(ctx, o.topics, o.rate, s), startPublisher(ctx, o.topics, othersRate, second)
 	defer published.stop()
 	defer beside.stop()
-	wait := func(d time.Duration) error {
-		select {
-		case <-time.After(d):
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	tell := func(when string) {
-		fmt.Fprintf(o.out, "%-16s clients: %s · of the other server: %s\n", when, ours.take(), theirs.take())
-	}
-	if err := wait(calm); err != nil {
+	tell := func(when string) error {
+		ours, err := readers.take()
+		fmt.Fprintf(o.out, "%-16s clients: %s · of the other server: %s\n", when, ours, theirs.take())
 		return err
 	}
-	tell("before")
+	if err := wait(ctx, calm); err != nil {
+		return err
+	}
+	if err := tell("before"); err != nil {
+		return err
+	}
 
-	used, err := newUsage(s)
+	used, err := newUsage(s, readers)
 	if err != nil {
 		return err
 	}
@@ -70,31 +72,36 @@ func restart(ctx context.Context, o *options) error {
 	}
 	fmt.Fprintf(o.out, "drained in %.1f s, ready again %.1f s after the signal\n", drained.Seconds(), time.Since(down).Seconds())
 	for deadline := time.Now().Add(patience); ; {
-		back := 0
-		for _, r := range readers {
-			if r.connects.Load() >= 2 {
-				back++
-			}
+		back, err := readers.back()
+		if err != nil {
+			return err
 		}
-		if back == len(readers) {
+		if back == o.clients {
 			break
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("%d of %d clients came back", back, len(readers))
+			return fmt.Errorf("%d of %d clients came back", back, o.clients)
 		}
-		if err := wait(100 * time.Millisecond); err != nil {
+		if err := wait(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}
 	fmt.Fprintf(o.out, "all clients back %.1f s after the signal\n", time.Since(down).Seconds())
-	tell("meanwhile")
-	if err := used.tell(o.out, s, time.Since(down)); err != nil {
+	if err := tell("meanwhile"); err != nil {
 		return err
 	}
-	if err := wait(calm); err != nil {
+	if err := used.tell(o.out, s, readers, time.Since(down)); err != nil {
 		return err
 	}
-	tell("after")
+	if err := waits(nil).tell(o.out, s); err != nil {
+		return err
+	}
+	if err := wait(ctx, calm); err != nil {
+		return err
+	}
+	if err := tell("after"); err != nil {
+		return err
+	}
 
 	counts, err := published.stop()
 	if err != nil {
@@ -102,19 +109,18 @@ func restart(ctx context.Context, o *options) error {
 	}
 	var missing int
 	for deadline := time.Now().Add(patience); ; {
-		missing = 0
-		for i, r := range readers {
-			missing += r.missing(counts[i%o.topics])
+		if missing, err = readers.missing(counts); err != nil {
+			return err
 		}
 		if missing == 0 || time.Now().After(deadline) {
 			break
 		}
-		if err := wait(100 * time.Millisecond); err != nil {
+		if err := wait(ctx, 100*time.Millisecond); err != nil {
 			return err
 		}
 	}
 	total := 0
-	for i := range readers {
+	for i := range o.clients {
 		total += counts[i%o.topics]
 	}
 	fmt.Fprintf(o.out, "%d events were to arrive, %d are missing\n", total, missing)
@@ -122,4 +128,14 @@ func restart(ctx context.Context, o *options) error {
 		return fmt.Errorf("%d kept events were lost", missing)
 	}
 	return nil
+}
+
+// wait returns early, with an error, when ctx ends.
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }

@@ -13,14 +13,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"time"
-
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
-
-	"github.com/holdpost/holdpost/bench/load"
 )
 
 const patience = 2 * time.Minute
@@ -80,41 +74,12 @@ func (s *server) stop() (time.Duration, error) {
 	return time.Since(start), err
 }
 
-// usage is the processor time that a server that is restarted, and its clients, had used before.
-type usage struct {
-	server, clients load.CPU
-	process         *exec.Cmd
-}
-
-func newUsage(s *server) (*usage, error) {
-	u := &usage{process: s.cmd}
-	var err error
-	if u.server, err = load.ReadCPU(s.cmd.Process.Pid); err == nil {
-		u.clients, err = load.ReadCPU(os.Getpid())
-	}
-	return u, err
-}
-
-// tell says what each has used since: who waits for a processor is late, whoever has it.
-func (u *usage) tell(w io.Writer, s *server, took time.Duration) error {
-	server, err := load.ReadCPU(s.cmd.Process.Pid)
-	if err != nil {
-		return err
-	}
-	clients, err := load.ReadCPU(os.Getpid())
-	if err != nil {
-		return err
-	}
-	first := u.process.ProcessState.SystemTime() + u.process.ProcessState.UserTime() - u.server.Total
-	_, err = fmt.Fprintf(w, "processor time meanwhile: the server %.1f s, its clients %.1f s, of %.1f s that there were\n",
-		(first + server.Total).Seconds(), clients.Sub(u.clients).Total.Seconds(), took.Seconds()*float64(runtime.NumCPU()))
-	return err
-}
-
 func (s *server) kill() {
 	s.cmd.Process.Kill()
 	s.cmd.Wait()
 }
+
+var publishes = http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: publishing}}
 
 // publish stores one event, and tries again under the same id while the server is away.
 func (s *server) publish(ctx context.Context, topic string, n int) error {
@@ -125,7 +90,7 @@ func (s *server) publish(ctx context.Context, topic string, n int) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		response, err := http.Post("http://"+s.api+"/v1/publish", "application/json", bytes.NewReader(body))
+		response, err := publishes.Post("http://"+s.api+"/v1/publish", "application/json", bytes.NewReader(body))
 		if err == nil {
 			text, _ := io.ReadAll(response.Body)
 			response.Body.Close()
@@ -142,27 +107,4 @@ func (s *server) publish(ctx context.Context, topic string, n int) error {
 			return errors.Join(context.Cause(ctx), err)
 		}
 	}
-}
-
-// gauges reads numbers of the server's metrics.
-func (s *server) gauges(names ...string) ([]float64, error) {
-	response, err := http.Get("http://" + s.api + "/metrics")
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(response.Body)
-	if err != nil {
-		return nil, err
-	}
-	values := make([]float64, len(names))
-	for i, name := range names {
-		f := families[name]
-		if f == nil || len(f.Metric) == 0 {
-			return nil, fmt.Errorf("the server has no %s", name)
-		}
-		values[i] = f.Metric[0].GetGauge().GetValue() + f.Metric[0].GetCounter().GetValue()
-	}
-	return values, nil
 }

@@ -20,12 +20,12 @@ func soak(ctx context.Context, o *options) error {
 	}
 	defer s.kill()
 	var l latencies
-	readers, err := dialAll(ctx, o, s, "reader", o.clients, 400, &l)
+	readers, err := dialAll(ctx, o.topics, s.listen, "reader", o.clients, &l)
 	if err != nil {
 		return err
 	}
 	defer func() { closeAll(readers) }()
-	p := startPublisher(ctx, o, s)
+	p := startPublisher(ctx, o.topics, o.rate, s)
 	defer p.stop()
 
 	fmt.Fprintf(o.out, "%8s %10s %10s %11s %7s %12s\n", "minute", "RSS MB", "heap MB", "goroutines", "files", "connections")
@@ -36,11 +36,11 @@ func soak(ctx context.Context, o *options) error {
 	defer turn.Stop()
 	for {
 		if now := time.Now(); !now.Before(next) {
-			v, err := s.gauges(watched...)
+			v, err := s.metrics(watched...)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(o.out, "%8.1f %10.1f %10.1f %11.0f %7.0f %12.0f   %s\n", now.Sub(begun).Minutes(), v[0]/1e6, v[1]/1e6, v[2], v[3], v[4], l.take())
+			fmt.Fprintf(o.out, "%8.1f %10.1f %10.1f %11.0f %7.0f %12.0f   %s\n", now.Sub(begun).Minutes(), v[0].value/1e6, v[1].value/1e6, v[2].value, v[3].value, v[4].value, l.take())
 			if !now.Before(end) {
 				break
 			}
@@ -64,7 +64,7 @@ func churn(ctx context.Context, o *options, s *server, readers []*reader, l *lat
 	for range max(1, len(readers)/10) {
 		i := rand.IntN(len(readers))
 		readers[i].client.Close()
-		r, err := dial(ctx, s, fmt.Sprintf("reader-%d", i), topic(i%o.topics), l)
+		r, err := dial(ctx, s.listen, fmt.Sprintf("reader-%d", i), topic(i%o.topics), l)
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -60,6 +61,9 @@ var reasons = []holdpost.Reason{
 
 // refusals are the values of the label by.
 var refusals = []string{"admission", "memory", "files", "tls", "request", "gate"}
+
+// scheduling is Go's own histogram of how long what could go on waited for a processor: what a loaded server makes its clients wait.
+var scheduling = regexp.MustCompile(`^/sched/latencies:seconds$`)
 
 // definition is a metric as the page lists it.
 type definition struct{ name, kind, labels, help string }
@@ -137,7 +141,7 @@ func New(s Sources) *Metrics {
 		}),
 		scrubbedBytes.count(func() float64 { return float64(s.Scrub().Bytes) }),
 		scrubbedFiles.count(func() float64 { return float64(s.Scrub().Files) }),
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.GoRuntimeMetricsRule{Matcher: scheduling})), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	if s.Certificate != nil {
 		m.registry.MustRegister(certificate.gauge(func() float64 { return stamp(s.Certificate()) }))
