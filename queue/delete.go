@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 // Delete ends the queue: it holds nothing any more. Its consumers are closed, and the next [Broker.Queue] of this topic and
@@ -38,9 +36,7 @@ func (q *Queue) delete(ctx context.Context, unlessBusy bool) error {
 		return nil
 	}
 	b := q.broker
-	subject := cursorSubject(q.topic, q.name)
-	grave, err := b.put(ctx, subject, nil) // an empty cursor: a purge alone would not survive a power cut
-	if err != nil {
+	if err := b.bury(ctx, cursorSubject(q.topic, q.name)); err != nil {
 		q.mu.Lock()
 		q.deleted = nil
 		q.mu.Unlock()
@@ -48,9 +44,6 @@ func (q *Queue) delete(ctx context.Context, unlessBusy bool) error {
 		return err
 	}
 	b.disown(q)
-	if err := b.cursors.Purge(ctx, jetstream.WithPurgeSubject(subject), jetstream.WithPurgeSequence(grave+1)); err != nil {
-		b.log.Warn("purge a deleted queue's cursor", "topic", q.topic, "queue", q.name, "cause", err)
-	}
 	return nil
 }
 

@@ -54,7 +54,7 @@ func (b *Broker) openStreams(ctx context.Context, api, tail *nats.Conn) error {
 		return fmt.Errorf("stream %s: %w", delayedStream, err)
 	}
 	b.cursors, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name: cursorStream, Subjects: []string{cursorPrefix + ">", declaredPrefix + ">", trimmedPrefix + ">", frontSubject}, Storage: jetstream.FileStorage,
+		Name: cursorStream, Subjects: []string{cursorPrefix + ">", declaredPrefix + ">", trimmedPrefix + ">", keptPrefix + ">", frontSubject}, Storage: jetstream.FileStorage,
 		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
 		MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: 1,
 		Replicas: b.engine.Replicas(), AllowDirect: direct,

@@ -74,7 +74,7 @@ func (n *node) serve(keys []auth.APIKey) {
 	n.t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	var err error
-	if n.authority, err = auth.New(auth.Config{APIKeys: keys}, ""); err != nil {
+	if n.authority, err = auth.New(auth.Config{APIKeys: keys}); err != nil {
 		n.t.Fatal(err)
 	}
 	names := holdpost.NewKey[string]("name")
@@ -262,7 +262,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestHosts(t *testing.T) {
-	keyed, err := auth.New(auth.Config{APIKeys: []auth.APIKey{{Name: "app", Hash: sha256.Sum256([]byte("hpk_a-key"))}}}, "")
+	keyed, err := auth.New(auth.Config{APIKeys: []auth.APIKey{{Name: "app", Hash: sha256.Sum256([]byte("hpk_a-key"))}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -206,7 +206,7 @@ func orEmpty(args json.RawMessage) []byte {
 
 // revoke turns an identity out.
 func (a *api) revoke(w http.ResponseWriter, r *http.Request) {
-	if err := a.Authority.Revoke(r.PathValue("identity")); err != nil {
+	if err := a.Authority.Revoke(r.Context(), r.PathValue("identity")); err != nil {
 		a.refuse(w, r, err)
 		return
 	}

@@ -85,7 +85,7 @@ func authConfig(c *config.Config, fetch *http.Client) (auth.Config, error) {
 		a.APIKeys = append(a.APIKeys, auth.APIKey{Name: apiKeyVariable, Hash: sha256.Sum256([]byte(secret)), Permissions: auth.All()})
 	}
 	if errs == nil {
-		if _, err := auth.New(a, ""); err != nil {
+		if _, err := auth.New(a); err != nil {
 			wrong("auth", err)
 		}
 	}

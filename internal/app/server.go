@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -115,8 +114,11 @@ func (s *server) start(ctx context.Context) (err error) {
 	if err := s.startStore(ctx); err != nil {
 		return explainStore(err, c.DataDir)
 	}
-	if s.authority, err = auth.New(rules, filepath.Join(c.DataDir, "revoked.json")); err != nil {
+	if s.authority, err = auth.New(rules); err != nil {
 		return &exitError{code: exitConfig, err: err}
+	}
+	if err := s.authority.Remember(ctx, s.store.Broker); err != nil {
+		return err
 	}
 	if s.public, err = s.listen(ctx, "--listen", c.Listen); err != nil {
 		return err

@@ -116,7 +116,7 @@ whom and until when. A token on the command line would be seen by others.`,
 		if err != nil {
 			return err
 		}
-		authority, err := auth.New(rules, "")
+		authority, err := auth.New(rules)
 		if err != nil {
 			return err
 		}

@@ -144,7 +144,7 @@ var everyOperation = map[string]struct{ mine, theirs string }{
 // Whoever has no token that holds gets in by no path: neither by any transport, nor as somebody who comes back, nor to the API.
 func TestNobodyGetsInWithoutATokenThatHolds(t *testing.T) {
 	p := newPlace(t, nil)
-	if err := p.server.authority.Revoke("eve"); err != nil {
+	if err := p.server.authority.Revoke(t.Context(), "eve"); err != nil {
 		t.Fatal(err)
 	}
 	good := token(t, jwt.SigningMethodHS256, []byte(jwtSecret), nil)
@@ -229,7 +229,7 @@ func TestEveryOperationPassesTheVerdict(t *testing.T) {
 	for _, transport := range peertest.Transports {
 		for name, end := range map[string]func(string) string{
 			"revoked": func(identity string) string {
-				if err := p.server.authority.Revoke(identity); err != nil { // without the look at all sockets that the API has follow
+				if err := p.server.authority.Revoke(t.Context(), identity); err != nil { // without the look at all sockets that the API has follow
 					t.Fatal(err)
 				}
 				return "revoked"

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
@@ -96,18 +97,25 @@ type rules struct {
 	issuers []*issuer
 }
 
-// New returns an authority. file is where it is kept who was revoked; "" keeps it in memory.
-func New(c Config, file string) (*Authority, error) {
+// New returns an authority, which remembers who was revoked for as long as the process runs.
+func New(c Config) (*Authority, error) {
 	r, err := newRules(c, nil)
 	if err != nil {
 		return nil, err
 	}
-	a := &Authority{}
+	a := &Authority{revocations: &revocations{life: r.MaxLifetime + r.Leeway, since: make(map[string]time.Time)}}
 	a.rules.Store(r)
-	if a.revocations, err = openRevocations(file, r.MaxLifetime+r.Leeway); err != nil {
-		return nil, err
-	}
 	return a, nil
+}
+
+// Remember has the authority keep who was revoked in a store, which tells it who was before. No other method may be called before it
+// has returned, and none at all after an error: the revoked would be let in.
+func (a *Authority) Remember(ctx context.Context, s Store) error {
+	a.revocations.store = s
+	if err := a.revocations.load(ctx); err != nil {
+		return fmt.Errorf("read who was revoked: %w", err)
+	}
+	return nil
 }
 
 // Reload replaces the rules. Who was let in stays, under the new default permissions if its token does not say. On an error
@@ -236,12 +244,13 @@ func (a *Authority) Ends(c *Client) time.Time {
 }
 
 // Revoke turns an identity out: its tokens that were issued up to now, or do not say when, hold no more. It is durable when
-// Revoke returns nil.
-func (a *Authority) Revoke(identity string) error {
+// Revoke returns nil. An [Error] has the code invalid_identity or too_many, and changed nothing; after an error of the store it may be
+// forgotten when the process ends.
+func (a *Authority) Revoke(ctx context.Context, identity string) error {
 	if identity == "" || !plain(identity) || len(identity) > maxIdentity {
 		return &Error{Code: "invalid_identity", Detail: "an identity is a text of 1 to 255 bytes"}
 	}
-	return a.revocations.add(identity, time.Now())
+	return a.revocations.add(ctx, identity, time.Now())
 }
 
 // NeedsKey tells whether there are API keys: without them the API is open to whoever reaches it.

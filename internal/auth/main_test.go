@@ -52,7 +52,7 @@ var pairs = func() map[string]pair {
 
 func newAuthority(t *testing.T, c Config) *Authority {
 	t.Helper()
-	a, err := New(c, "")
+	a, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,44 +1,56 @@
 package auth
 
 import (
-	"encoding/json"
-	"errors"
+	"context"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 )
 
-// maxRevoked bounds the identities that are remembered.
-const maxRevoked = 100_000
+const (
+	// maxRevoked bounds the identities that are remembered.
+	maxRevoked = 100_000
+	// mostForgotten bounds how many are forgotten at once, which takes a moment each.
+	mostForgotten = 16
+	// revokedPrefix is before the identity in the name that a revocation is kept under. The value is its time, RFC 3339.
+	revokedPrefix = "revoked/"
+)
+
+// Store keeps what an [Authority] has to know again after a restart, and at the next node. A queue.Broker is one.
+type Store interface {
+	// Keep keeps a value under a name, durably when it returns nil. nil removes it.
+	Keep(ctx context.Context, name string, value []byte) error
+	// Kept returns what is kept under names with a prefix.
+	Kept(ctx context.Context, prefix string) (map[string][]byte, error)
+}
 
 // revocations remembers since when the tokens of an identity hold no more.
 type revocations struct {
-	file string // "" keeps them in memory
+	store Store // nil remembers as long as the process runs
 
-	mu    sync.RWMutex // guards the fields below; held while the file is written, which happens rarely
+	mu    sync.RWMutex // guards the fields below
 	life  time.Duration
 	since map[string]time.Time
 }
 
-func openRevocations(file string, life time.Duration) (*revocations, error) {
-	v := &revocations{file: file, life: life, since: make(map[string]time.Time)}
-	if file == "" {
-		return v, nil
+// load takes in what is stored.
+func (v *revocations) load(ctx context.Context) error {
+	kept, err := v.store.Kept(ctx, revokedPrefix)
+	if err != nil {
+		return err
 	}
-	b, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return v, nil
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for name, value := range kept {
+		identity := strings.TrimPrefix(name, revokedPrefix)
+		since, err := time.Parse(time.RFC3339Nano, string(value))
+		if err != nil { // without it the revoked would be let in
+			return fmt.Errorf("revocation of %q: %w", identity, err)
+		}
+		v.since[identity] = since
 	}
-	if err == nil {
-		err = json.Unmarshal(b, &v.since)
-	}
-	if err != nil { // without it the revoked would be let in
-		return nil, fmt.Errorf("read revocations %s: %w", file, err)
-	}
-	return v, nil
+	return nil
 }
 
 func (v *revocations) keep(life time.Duration) {
@@ -54,59 +66,36 @@ func (v *revocations) revoked(c *Client) bool {
 	return ok && c.Identity != "" && !c.Issued.After(since)
 }
 
-func (v *revocations) add(identity string, now time.Time) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for other, since := range v.since {
-		if now.Sub(since) > v.life { // no token of that time holds any more
-			delete(v.since, other)
-		}
+// add revokes an identity at once, and returns when that is durable. On an error of the store it is for this process alone.
+func (v *revocations) add(ctx context.Context, identity string, now time.Time) error {
+	ended, err := v.note(identity, now)
+	if err != nil || v.store == nil {
+		return err
 	}
-	before, had := v.since[identity]
-	if !had && len(v.since) >= maxRevoked {
-		return &Error{Code: "too_many", Detail: fmt.Sprintf("%d identities are revoked already", maxRevoked)}
-	}
-	v.since[identity] = now
-	if err := v.write(); err != nil {
-		if delete(v.since, identity); had {
-			v.since[identity] = before
-		}
+	if err := v.store.Keep(ctx, revokedPrefix+identity, now.AppendFormat(nil, time.RFC3339Nano)); err != nil {
 		return fmt.Errorf("store revocation: %w", err)
+	}
+	for _, other := range ended {
+		if err := v.store.Keep(ctx, revokedPrefix+other, nil); err != nil {
+			return nil // they mean nothing any more: the next process forgets them
+		}
 	}
 	return nil
 }
 
-// write replaces the file as a whole. v.mu is held.
-func (v *revocations) write() error {
-	if v.file == "" {
-		return nil
+// note remembers a revocation, and returns some of those that no token of that time outlives, which it forgets.
+func (v *revocations) note(identity string, now time.Time) (ended []string, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for other, since := range v.since {
+		if len(ended) < mostForgotten && other != identity && now.Sub(since) > v.life {
+			delete(v.since, other)
+			ended = append(ended, other)
+		}
 	}
-	b, err := json.Marshal(v.since)
-	if err != nil {
-		return err
+	if _, had := v.since[identity]; !had && len(v.since) >= maxRevoked {
+		return nil, &Error{Code: "too_many", Detail: fmt.Sprintf("%d identities are revoked already", maxRevoked)}
 	}
-	f, err := os.CreateTemp(filepath.Dir(v.file), filepath.Base(v.file)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // nothing is there once it was renamed
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), v.file)
-	}
-	if err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(v.file))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
+	v.since[identity] = now
+	return ended, nil
 }

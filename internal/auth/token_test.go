@@ -155,11 +155,11 @@ func TestRefusedConfigs(t *testing.T) {
 		"issuer over http":  {Issuers: []Issuer{{Name: "i", URL: "http://id.example/keys", Algorithms: []string{"RS256"}}}},
 		"symmetric issuer":  {Issuers: []Issuer{{Name: "i", URL: "https://id.example/keys", Algorithms: []string{"HS256"}}}},
 	} {
-		if _, err := New(c, ""); err == nil {
+		if _, err := New(c); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	if _, err := New(Config{Keys: []Key{{Algorithm: "HS256", Key: secret[:32]}}}, ""); err != nil {
+	if _, err := New(Config{Keys: []Key{{Algorithm: "HS256", Key: secret[:32]}}}); err != nil {
 		t.Errorf("32 bytes: %v", err)
 	}
 	many := make([]string, maxPatterns+1)

@@ -52,7 +52,7 @@ type place struct {
 func open(t *testing.T, c Config) *place {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	authority, err := auth.New(auth.Config{Keys: []auth.Key{{Algorithm: "HS256", Key: []byte(secret)}}, Default: auth.Permissions{Join: []string{"lobby"}}}, "")
+	authority, err := auth.New(auth.Config{Keys: []auth.Key{{Algorithm: "HS256", Key: []byte(secret)}}, Default: auth.Permissions{Join: []string{"lobby"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestTokens(t *testing.T) {
 			}
 			peer.Close()
 		}
-		if err := p.authority.Revoke("eve"); err != nil {
+		if err := p.authority.Revoke(t.Context(), "eve"); err != nil {
 			t.Fatal(err)
 		}
 		if _, got := p.connect(transport, token(t, "eve", time.Hour, nil)); !strings.Contains(got, `"code":"revoked"`) {
@@ -195,7 +195,7 @@ func TestRevokedAreDisconnected(t *testing.T) {
 		p := open(t, Config{})
 		ann, _ := p.connect(transport, token(t, "ann", time.Hour, nil))
 		bob, _ := p.connect(transport, token(t, "bob", time.Hour, nil))
-		if err := p.authority.Revoke("ann"); err != nil {
+		if err := p.authority.Revoke(t.Context(), "ann"); err != nil {
 			t.Fatal(err)
 		}
 		ann.Send(`421["do","join","lobby"]`)

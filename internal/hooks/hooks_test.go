@@ -80,7 +80,7 @@ func start(t *testing.T, allow string, f http.HandlerFunc) *world {
 	}
 	client := outbound.Client(&networks, Timeout)
 	t.Cleanup(client.CloseIdleConnections)
-	authority, err := auth.New(auth.Config{Anonymous: &auth.Permissions{}}, "")
+	authority, err := auth.New(auth.Config{Anonymous: &auth.Permissions{}})
 	if err != nil {
 		t.Fatal(err)
 	}

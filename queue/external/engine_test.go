@@ -343,7 +343,7 @@ func TestUnsuitedServers(t *testing.T) {
 			with { jetstream: enabled, users: [{ user: with, password: test }] }
 			without { users: [{ user: without, password: test }] }
 			listed { jetstream: enabled, users: [{ user: listed, password: test, permissions: { subscribe: "_INBOX.>",
-				publish: ["evt.>", "cur.>", "top.>", "trm.>", "frt", "dly.>", "rcp.>", "$KV.HOLDPOST.>", "$JS.API.>"] } }] }
+				publish: ["evt.>", "cur.>", "top.>", "trm.>", "kpt.>", "frt", "dly.>", "rcp.>", "$KV.HOLDPOST.>", "$JS.API.>"] } }] }
 			narrow { jetstream: enabled, users: [{ user: narrow, password: test, permissions: { publish: "evt.>" } }] }
 		}`})
 	startOn(t, Config{User: "with", Password: "test"}, s)
@@ -355,6 +355,9 @@ func TestUnsuitedServers(t *testing.T) {
 	}
 	until(t, "the event for later", func() bool { return len(n.texts(t)) == 1 })
 	if err := n.CreateTopic(t.Context(), queue.TopicConfig{Pattern: "t", MaxEvents: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Keep(t.Context(), "a", []byte("b")); err != nil {
 		t.Fatal(err)
 	}
 	q, err := n.Queue(t.Context(), queue.QueueConfig{Topic: "t", Name: "ann", From: queue.StartFirst, Receipts: true})
