@@ -183,7 +183,14 @@ func (b *Broker) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := guard.Patiently(ctx, func(ctx context.Context) error { return b.openStreams(ctx, api, tail) }); err != nil {
+	err = guard.Patiently(ctx, func(ctx context.Context) error {
+		err := b.openStreams(ctx, api, tail)
+		if why := b.engine.Health(); err != nil && errors.Is(why, nats.ErrPermissionViolation) { // which nothing answers
+			return why
+		}
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	state := b.events.CachedInfo().State

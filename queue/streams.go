@@ -71,8 +71,10 @@ func (b *Broker) openStreams(ctx context.Context, api, tail *nats.Conn) error {
 	if err != nil {
 		return fmt.Errorf("stream %s: %w", receiptStream, err)
 	}
-	for _, subject := range []string{subjectPrefix, delayedPrefix, cursorPrefix, receiptPrefix} {
-		if err := listens(ctx, api, subject+"-"); err != nil {
+	for _, subject := range []string{
+		subjectPrefix + "-", delayedPrefix + "-", cursorPrefix + "-", declaredPrefix + "-", trimmedPrefix + "-", keptPrefix + "-", frontSubject, receiptPrefix + "-",
+	} {
+		if err := listens(ctx, api, subject); err != nil {
 			return fmt.Errorf("who stores %s: %w", subject, err)
 		}
 	}
@@ -91,8 +93,8 @@ func (b *Broker) openStreams(ctx context.Context, api, tail *nats.Conn) error {
 	return nil
 }
 
-// listens returns nil when a stream listens on the subject, which the servers of a cluster hear of from each other. What it sends is
-// for no stream.
+// listens returns nil when a stream listens on the subject, which the servers of a cluster hear of from each other, and this user may
+// publish to it. What it sends is for no stream.
 func listens(ctx context.Context, nc *nats.Conn, subject string) error {
 	_, err := nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: subject, Header: nats.Header{nats.ExpectedStreamHdr: {"-"}}})
 	return err

@@ -99,6 +99,11 @@ func outsideLog(n *config.NATS, acceptLoss bool) (*external.Config, error) {
 		}
 		x.Password = string(secret)
 	}
+	if n.CredentialsFile != "" { // read again for each connection; one that is not there at the start is a mistake
+		if _, err := os.ReadFile(n.CredentialsFile); err != nil {
+			return nil, &exitError{exitConfig, fmt.Errorf("nats.credentials_file: %w", err), ""}
+		}
+	}
 	if n.CAFile == "" && n.CertFile == "" {
 		return x, nil
 	}

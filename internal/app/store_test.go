@@ -67,6 +67,7 @@ func TestNATSWithCertificates(t *testing.T) {
 	for want, n := range map[string]config.NATS{
 		"no such file":       {CAFile: filepath.Join(dir, "none")},
 		"has no certificate": {CAFile: keyFile},
+		"credentials_file":   {CredentialsFile: filepath.Join(dir, "none")},
 		"nats.cert_file":     {CertFile: keyFile, KeyFile: keyFile},
 		"nats: environment":  {User: "u", Secret: config.Secret{Env: "HOLDPOST_NO_SUCH_VARIABLE"}},
 	} {

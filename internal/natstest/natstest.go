@@ -27,7 +27,7 @@ const patience = 30 * time.Second
 type Config struct {
 	SyncAlways bool   // acknowledge what is on the disk
 	Accounts   int    // so many accounts with JetStream, of the users 1, 2 and so on with the password of [Password]; nobody else gets in
-	Extra      string // more lines of the configuration
+	Extra      string // more lines of the configuration, which [Server.Reload] may change
 }
 
 // Password is that of each user.
@@ -40,6 +40,7 @@ type Server struct {
 	Store string // the directory of what it stores
 
 	dir, config string
+	fixed       string        // what is always in the configuration
 	health      string        // where it tells whether it is well
 	process     *os.Process   // nil while it does not run
 	ended       chan struct{} // closed when the process has ended
@@ -109,13 +110,12 @@ func run(t testing.TB, c Config, n int) []*Server {
 			}
 			b.WriteString("}\n")
 		}
-		b.WriteString(c.Extra)
 		s := &Server{
 			Name: fmt.Sprintf("n%d", i),
 			URL:  fmt.Sprintf("nats://127.0.0.1:%d", ports[3*i+1]), health: fmt.Sprintf("http://127.0.0.1:%d/healthz", ports[3*i+2]),
-			Store: filepath.Join(dir, "store"), dir: dir, config: filepath.Join(dir, "config"),
+			Store: filepath.Join(dir, "store"), dir: dir, config: filepath.Join(dir, "config"), fixed: b.String(),
 		}
-		if err := os.WriteFile(s.config, []byte(b.String()), 0o600); err != nil {
+		if err := s.configure(c.Extra); err != nil {
 			t.Fatal(err)
 		}
 		servers[i] = s
@@ -162,6 +162,30 @@ func freePorts(n int) (ports []int, err error) {
 		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
 	}
 	return ports, nil
+}
+
+func (s *Server) configure(extra string) error {
+	return os.WriteFile(s.config, []byte(s.fixed+extra), 0o600)
+}
+
+// Reload gives a running server other lines for those of [Config.Extra]. It takes them in soon.
+func (s *Server) Reload(extra string) error {
+	if err := s.configure(extra); err != nil {
+		return err
+	}
+	return s.signal("reload")
+}
+
+// signal has a running server do something, by the names that nats-server has for that.
+func (s *Server) signal(what string) error {
+	path, err := program()
+	if err != nil {
+		return err
+	}
+	if out, err := exec.Command(path, "--signal", fmt.Sprintf("%s=%d", what, s.process.Pid)).CombinedOutput(); err != nil {
+		return fmt.Errorf("tell nats-server to %s: %w: %s", what, err, out)
+	}
+	return nil
 }
 
 // Start starts the server again, with what it has stored, and returns when it serves.

@@ -38,9 +38,15 @@ func (e *Engine) connect(name string, more ...nats.Option) (*nats.Conn, error) {
 		nats.Name(name), nats.Timeout(connectTimeout), nats.FlusherTimeout(connectTimeout),
 		nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond), nats.ReconnectBufSize(-1), nats.IgnoreAuthErrorAbort(),
 		nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(2), // a server that is cut off says nothing
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			e.log.Warn("NATS", "connection", name, "cause", err)
+		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) {
+			if s != nil {
+				e.log.Warn("NATS", "connection", name, "subject", s.Subject, "cause", err)
+				return
+			}
+			e.complain(err)
 		}),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { e.complain(err) }),
+		nats.ReconnectHandler(func(*nats.Conn) { e.complaint.Store(nil) }),
 	}, more...)
 	switch {
 	case c.Credentials != "":
@@ -55,9 +61,15 @@ func (e *Engine) connect(name string, more ...nats.Option) (*nats.Conn, error) {
 	}
 	urls := strings.Join(c.URLs, ",")
 	nc, err := nats.Connect(urls, options...)
+	if errors.Is(err, nats.ErrAuthorization) {
+		err = fmt.Errorf("the servers do not let this user in: %w", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("connect %q to %s: %w", name, urls, err)
 	}
+	e.mu.Lock()
+	e.links = append(e.links, &link{nc, time.Now()})
+	e.mu.Unlock()
 	return nc, nil
 }
 
@@ -69,8 +81,50 @@ func (e *Engine) report() []nats.Option {
 				e.log.Warn("connection to NATS lost", "cause", err)
 			}
 		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) { e.log.Info("connected to NATS again", "server", nc.ConnectedUrlRedacted()) }),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			e.complaint.Store(nil)
+			e.log.Info("connected to NATS again", "server", nc.ConnectedUrlRedacted())
+		}),
 	}
+}
+
+// complaint is what servers said of all that is asked over a connection, or why there is none.
+type complaint struct {
+	err error
+	at  time.Time
+}
+
+// complain takes in a complaint. What this user may not do is answered in no other way.
+func (e *Engine) complain(err error) {
+	if errors.Is(err, nats.ErrPermissionViolation) {
+		err = fmt.Errorf("%w: %w", ErrUnsuited, err)
+		e.denied(err)
+	}
+	e.complaint.Store(&complaint{err, time.Now()})
+}
+
+// link is a connection.
+type link struct {
+	*nats.Conn
+	answered time.Time // when JetStream last answered over it, or there was no connection; owned by the loop that looks
+}
+
+// look looks whether JetStream answers over a connection. If it has not for long, another server may be better: this one may be cut off
+// from the others, or have forgotten what was subscribed to.
+func (e *Engine) look(l *link) {
+	ctx, cancel := context.WithTimeout(context.Background(), renewTimeout)
+	defer cancel()
+	if l.IsConnected() {
+		_, err := l.RequestWithContext(ctx, "$JS.API.INFO", nil)
+		if err != nil && time.Since(l.answered) < leaseEnds {
+			return
+		}
+		if err != nil && l.IsConnected() {
+			e.log.Warn("JetStream does not answer: trying another server", "connection", l.Opts.Name, "server", l.ConnectedUrlRedacted(), "cause", err)
+			l.ForceReconnect() // fails if it was closed
+		}
+	}
+	l.answered = time.Now()
 }
 
 // suits looks at the server and at what the account may do there.
@@ -94,7 +148,7 @@ func (e *Engine) suits(ctx context.Context) error {
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount), errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("%w: no JetStream for this account: %w", ErrUnsuited, err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
-		return fmt.Errorf("JetStream does not answer; if there is one, the account may not publish to $JS.API.> or subscribe to _INBOX.>: %w", err)
+		return fmt.Errorf("JetStream does not answer: %w", err)
 	}
 	return err
 }

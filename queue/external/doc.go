@@ -23,6 +23,8 @@
 // # Outages
 //
 // While the servers can't be reached, [Engine.Health] says so and package queue refuses to publish; what was on its way has an unknown
-// outcome. Everything goes on by itself once they are back. Only when the log is not the one that it was, or another node has taken it
-// over, the engine has failed for good and has to be started anew.
+// outcome. Everything goes on by itself once they are back. The same when they do not let this user in any more, or do not let it do
+// something; the file of credentials is read again for each connection. A connection over which JetStream has not answered for ten
+// seconds is made anew, to another server if there is one: it may be cut off from the others. Only when the log is not the one that it
+// was, or another node has taken it over, the engine has failed for good and has to be started anew.
 package external

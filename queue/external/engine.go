@@ -67,6 +67,7 @@ type Engine struct {
 	losses   []queue.Loss
 	forgot   *queue.Offset
 	clock    *guard.Clock
+	denied   func(error) // ends Start
 	stop     chan struct{}
 	loop     sync.WaitGroup
 
@@ -74,6 +75,11 @@ type Engine struct {
 	lease  atomic.Pointer[lease] // nil before the record is ours
 	failed atomic.Pointer[error] // for good
 	full   atomic.Pointer[error] // what Room returns
+
+	complaint atomic.Pointer[complaint] // the last one since a connection was made; nil = none
+
+	mu    sync.Mutex // guards the field below
+	links []*link    // all connections
 
 	closing sync.Once
 	closed  error // what Close returns, after closing
@@ -100,11 +106,17 @@ func Start(ctx context.Context, c Config) (*Engine, error) {
 		e.config.Node = e.run
 	}
 	e.clock = guard.NewClock(e.log, c.TrustClock)
+	ctx, e.denied = context.WithCancelCause(ctx)
+	defer e.denied(nil)
 	if err := e.start(ctx); err != nil {
 		e.release() // a record that stays ours is taken over
+		if why := context.Cause(ctx); errors.Is(why, ErrUnsuited) {
+			err = why
+		}
 		return nil, fmt.Errorf("start engine: %w", err)
 	}
 	e.loop.Go(e.keep)
+	e.loop.Go(e.lookAtLinks)
 	return e, nil
 }
 
@@ -192,8 +204,15 @@ func (e *Engine) Health() error {
 	if p := e.failed.Load(); p != nil {
 		return *p
 	}
+	var why error
+	if c := e.complaint.Load(); c != nil {
+		why = c.err
+		if errors.Is(why, nats.ErrPermissionViolation) && time.Since(c.at) < deniedHolds {
+			return why
+		}
+	}
 	if l := e.lease.Load(); time.Since(l.renewed) > leaseHolds {
-		return fmt.Errorf("NATS has not answered for %v: %w", leaseHolds, cmp.Or(l.err, errSlow))
+		return fmt.Errorf("NATS has not answered for %v: %w", leaseHolds, cmp.Or(why, l.err, errSlow))
 	}
 	return nil
 }

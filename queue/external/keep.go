@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -21,6 +22,8 @@ const (
 
 	leaseHolds = 5 * time.Second  // after its last renewal an engine refuses to publish,
 	leaseEnds  = 10 * time.Second // and it is taken over; by then what it has sent has arrived
+
+	deniedHolds = 10 * time.Second // what this user may not do is not tried again for so long: permissions change without a word
 )
 
 // lease says up to when the log is this engine's.
@@ -39,7 +42,7 @@ func (e *Engine) guard(ctx context.Context, was record) error {
 	var losses []*LossError
 	for {
 		err := guard.Patiently(ctx, func(ctx context.Context) (err error) {
-			streams, err = e.look(ctx)
+			streams, err = e.states(ctx)
 			return err
 		})
 		if err != nil {
@@ -84,6 +87,7 @@ func (e *Engine) waits() bool {
 func (e *Engine) keep() {
 	tick := time.NewTicker(renewPeriod)
 	defer tick.Stop()
+	var was error
 	for e.failed.Load() == nil {
 		select {
 		case <-e.stop:
@@ -94,6 +98,36 @@ func (e *Engine) keep() {
 			e.lease.Store(&lease{e.lease.Load().renewed, err})
 		}
 		e.clock.Look()
+		health := e.Health()
+		switch {
+		case was == nil && health != nil:
+			e.log.Error("nothing can be stored", "cause", health)
+		case was != nil && health == nil:
+			e.log.Info("publishing is tried again")
+		}
+		was = health
+	}
+}
+
+// lookAtLinks looks at the connections until the engine is closed.
+func (e *Engine) lookAtLinks() {
+	tick := time.NewTicker(renewPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-e.stop:
+			return
+		case <-tick.C:
+		}
+		e.mu.Lock()
+		e.links = slices.DeleteFunc(e.links, func(l *link) bool { return l.IsClosed() })
+		links := slices.Clone(e.links)
+		e.mu.Unlock()
+		var looks sync.WaitGroup
+		for _, l := range links {
+			looks.Go(func() { e.look(l) })
+		}
+		looks.Wait()
 	}
 }
 
@@ -102,7 +136,7 @@ func (e *Engine) renew() error {
 	ctx, cancel := context.WithTimeout(context.Background(), renewTimeout)
 	defer cancel()
 	acknowledged := e.last.Load() // before the streams are looked at, which have to have it
-	streams, err := e.look(ctx)
+	streams, err := e.states(ctx)
 	if err != nil {
 		return err
 	}
@@ -178,7 +212,7 @@ func (e *Engine) leave() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	streams, err := e.look(ctx)
+	streams, err := e.states(ctx)
 	if err == nil {
 		e.record.promise(e.last.Load())
 		if e.record.judge(streams) == nil {

@@ -72,17 +72,24 @@ type node struct {
 // open opens a broker on an engine, with the index of a directory. Both are closed with the test, or by close.
 func open(t *testing.T, e *Engine, dir string) *node {
 	t.Helper()
-	ix, err := index.Open(dir, quiet())
-	if err != nil {
-		t.Fatal(err)
-	}
+	ix := openIndex(t, dir)
 	n := &node{engine: e, index: ix}
+	var err error
 	if n.Broker, err = queue.Open(t.Context(), queue.Config{Engine: e, Index: ix, Logger: quiet(), MaxBytes: -1, ReceiptBytes: 1 << 20}); err != nil {
 		ix.Close()
 		t.Fatal(err)
 	}
 	t.Cleanup(n.stop)
 	return n
+}
+
+func openIndex(t *testing.T, dir string) *index.Index {
+	t.Helper()
+	ix, err := index.Open(dir, quiet())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ix
 }
 
 // stop closes the broker; the engine may be crashed or closed then.

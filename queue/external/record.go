@@ -114,8 +114,8 @@ func (r *record) see(streams map[string]state, acknowledged uint64) {
 	r.Streams = marks
 }
 
-// look asks for the states of the streams that are there.
-func (e *Engine) look(ctx context.Context) (map[string]state, error) {
+// states asks for the states of the streams that are there.
+func (e *Engine) states(ctx context.Context) (map[string]state, error) {
 	streams := make(map[string]state)
 	for _, name := range []string{guard.Events, guard.Cursors, guard.Delayed} {
 		s, err := e.js.Stream(ctx, name)
@@ -199,7 +199,7 @@ func decodeRecord(b []byte) (r record, err error) {
 
 // begin makes the first record.
 func (e *Engine) begin(ctx context.Context) error {
-	streams, err := e.look(ctx)
+	streams, err := e.states(ctx)
 	if err != nil {
 		return err
 	}
