@@ -54,9 +54,10 @@ type Consumer struct {
 
 	signal chan struct{} // has room for one: something waits, or err is set
 
-	mu      sync.Mutex  // guards the fields below
-	waiting []delivered // what no loop has asked for
-	err     error       // why nothing more comes
+	mu      sync.Mutex           // guards the fields below
+	waiting []delivered          // what no loop has asked for
+	inHand  map[string]*Delivery // what was yielded and is not answered, by offset; at most maxRemembered
+	err     error                // why nothing more comes
 	done    progress
 }
 
@@ -266,11 +267,13 @@ func (u *Consumer) notifyLocked() {
 	}
 }
 
-// offer takes an event or a gap from the reader. An event that was handled already is acknowledged instead.
+// offer takes an event or a gap from the reader. An event that was handled already is acknowledged instead; one that a loop still has in
+// hand from another session will be answered on this one.
 func (u *Consumer) offer(d delivered) {
 	u.mu.Lock()
 	again := d.gap == nil && !u.done.offered(d.Offset)
-	refused := again || u.err != nil
+	held := d.gap == nil && u.holdsLocked(d.Delivery)
+	refused := again || held || u.err != nil
 	if !refused {
 		u.waiting = append(u.waiting, d)
 		u.notifyLocked()
@@ -282,6 +285,17 @@ func (u *Consumer) offer(d delivered) {
 	if again {
 		u.socket.sendAck(d.link, d.ack, holdpost.Args{})
 	}
+}
+
+// holdsLocked tells whether a loop has the event in hand, from another session. If so that one is answered on this session. The same
+// session delivers again what was not answered in time, by a loop that may have dropped it.
+func (u *Consumer) holdsLocked(d *Delivery) bool {
+	old := u.inHand[d.Offset]
+	if old == nil || old.link == d.link {
+		return false
+	}
+	old.link, old.ack = d.link, d.ack
+	return true
 }
 
 // Deliveries yields the events of the queue, as they come. When the loop asks for the next one, the last is acknowledged, unless
@@ -321,8 +335,19 @@ func (u *Consumer) next(ctx context.Context) (delivered, error) {
 			if len(u.waiting) > 0 {
 				u.notifyLocked()
 			}
+			late := next.gap == nil && u.done.has(next.Offset) // handled while it waited
+			if next.gap == nil && !late && len(u.inHand) < maxRemembered {
+				if u.inHand == nil {
+					u.inHand = make(map[string]*Delivery)
+				}
+				u.inHand[next.Offset] = next.Delivery
+			}
 			u.mu.Unlock()
 			u.socket.taken(next.size)
+			if late {
+				u.socket.sendAck(next.link, next.ack, holdpost.Args{})
+				continue
+			}
 			return next, nil
 		}
 		err := u.err

@@ -9,8 +9,9 @@ import (
 )
 
 // Delivery is one event of a queue. It is to be answered once, by one of its methods; in a loop that is not Manual the default
-// is Ack. What is said of an event after its connection was lost does not reach the server, which delivers it again: the
-// consumer remembers that it was handled, and acknowledges it instead of yielding it again.
+// is Ack. After its connection was lost the server delivers an event again, over the next one. It is not yielded again for that: if it
+// is still in hand, its answer goes there, and if it was handled meanwhile it is acknowledged there. What was not answered within the
+// AckTimeout of its queue is yielded again.
 type Delivery struct {
 	Topic       string
 	Queue       string
@@ -22,9 +23,10 @@ type Delivery struct {
 	PublishedAt time.Time
 
 	consumer *Consumer
-	link     *link
-	ack      int64
 	answered sync.Once
+
+	link *link // on which it is answered, guarded by the consumer's mu like
+	ack  int64
 }
 
 // Ack says that the event was handled.
@@ -40,15 +42,20 @@ func (d *Delivery) Reject(reason string) { d.answer(true, map[string]string{"rej
 
 func (d *Delivery) answer(handled bool, reply ...any) {
 	d.answered.Do(func() {
+		u := d.consumer
+		u.mu.Lock()
 		if handled {
-			d.consumer.mu.Lock()
-			d.consumer.done.handled(d.Offset)
-			d.consumer.mu.Unlock()
+			u.done.handled(d.Offset)
 		}
+		if u.inHand[d.Offset] == d {
+			delete(u.inHand, d.Offset)
+		}
+		l, ack := d.link, d.ack
+		u.mu.Unlock()
 		args, _ := holdpost.ArgsOf(reply...) // strings always encode
-		send := func() { d.consumer.socket.sendAck(d.link, d.ack, args) }
-		if handled && d.consumer.handled != nil {
-			d.consumer.remember(remembered{d.Offset, send})
+		send := func() { u.socket.sendAck(l, ack, args) }
+		if handled && u.handled != nil {
+			u.remember(remembered{d.Offset, send})
 		} else {
 			send()
 		}

@@ -241,16 +241,18 @@ func (s *Socket) answer(l *link, p *packet.Packet, reply []any, err error) {
 	s.sendAck(l, p.ID, args)
 }
 
-// sendAck answers an event of a session, if it is still the present one.
+// sendAck answers an event of a session, if it is still the present one. What was missed, and comes before the server lets the socket
+// in, is answered afterwards; or not at all if too much waits by then, and comes again.
 func (s *Socket) sendAck(l *link, id int64, args holdpost.Args) {
 	e := s.client.codec.ack(s.namespace, id, rawArgs(args), args.Attachments())
 	e.bound = true
 	s.mu.Lock()
-	if s.link != l || !s.connected {
+	full := s.buffer.full(e.size(), &s.client.config)
+	if s.link != l || full && !s.connected {
 		s.mu.Unlock()
 		return
 	}
-	if s.buffer.full(e.size(), &s.client.config) {
+	if full {
 		s.mu.Unlock()
 		l.end(holdpost.ReasonSlowPeer, errors.New("the server does not take the acks that it asked for"))
 		return

@@ -45,9 +45,8 @@ func TestHandledOverARestart(t *testing.T) {
 			// run is one life of the worker: it handles events up to a number, and then the server hears nothing of them.
 			run := func(heard, upto int) {
 				var deaf atomic.Bool
-				dial := p.dialer(0)
-				config := client.Config{Auth: map[string]string{"client": "worker"}, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-					conn, err := dial(ctx, network, address)
+				config := client.Config{Auth: map[string]string{"client": "worker"}, Dial: func(context.Context, string, string) (net.Conn, error) {
+					conn, err := p.host.Dial()
 					return mute{conn, &deaf}, err
 				}}
 				cl := client.New("http://test", &config)

@@ -188,6 +188,7 @@ func (s *Socket) putOff(l *link, err error, after time.Duration) {
 	}
 	s.later.Stop()
 	s.link, s.notBefore = nil, time.Now().Add(after)
+	s.buffer.forget()
 	s.later = time.AfterFunc(after, func() {
 		c := s.client
 		c.mu.Lock()

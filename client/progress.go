@@ -18,9 +18,15 @@ func (g *progress) begin(offset string) {
 	}
 }
 
+// has tells whether an event was handled.
+func (g *progress) has(offset string) bool {
+	_, ok := g.seen[offset]
+	return ok
+}
+
 // offered notes an event that has come. It reports false when that was handled already.
 func (g *progress) offered(offset string) bool {
-	if _, ok := g.seen[offset]; ok {
+	if g.has(offset) {
 		return false
 	}
 	for _, o := range g.open {
@@ -39,7 +45,7 @@ func (g *progress) handled(offset string) {
 	if g.seen == nil {
 		g.seen = make(map[string]struct{})
 	}
-	if _, ok := g.seen[offset]; ok {
+	if g.has(offset) {
 		return
 	}
 	if len(g.list) == maxRemembered {
@@ -49,7 +55,7 @@ func (g *progress) handled(offset string) {
 	g.seen[offset] = struct{}{}
 	g.list = append(g.list, offset)
 	for len(g.open) > 0 {
-		if _, ok := g.seen[g.open[0]]; !ok {
+		if !g.has(g.open[0]) {
 			return
 		}
 		g.upto = g.open[0]

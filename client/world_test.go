@@ -158,8 +158,7 @@ func (c *thawed) Close() error {
 
 var errDown = errors.New("network is down")
 
-// cut cuts all connections; with down none is made until up. Without, net/http may repeat a poll that was cut so quickly that
-// the session goes on.
+// cut cuts all connections; with down none is made until up.
 func (w *world) cut(down bool) {
 	w.mu.Lock()
 	conns := w.conns

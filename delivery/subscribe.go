@@ -106,7 +106,8 @@ func (d *Delivery) attach(ctx context.Context, s *holdpost.Socket, spec Subscrip
 	}
 	sub := &subscription{delivery: d, socket: s, spec: spec, queue: q}
 	consumer, err := q.Attach(queue.ConsumerConfig{
-		Name: s.ID(), Manual: spec.Manual, Prefetch: spec.Prefetch, Exclusive: spec.Exclusive, Sink: sub, Closed: sub.taken,
+		Context: s.Context(), Name: s.ID(), Manual: spec.Manual, Prefetch: spec.Prefetch, Exclusive: spec.Exclusive, Sink: sub,
+		Closed: func(err error) { go sub.taken(err) }, // who takes over holds the lock of its own subscriptions
 	})
 	if err != nil {
 		return fail(err)

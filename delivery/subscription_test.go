@@ -1,12 +1,16 @@
 package delivery_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/holdpost/holdpost"
 	"github.com/holdpost/holdpost/delivery"
 	"github.com/holdpost/holdpost/queue"
 )
@@ -258,6 +262,55 @@ func TestExclusiveConsumer(t *testing.T) {
 	ann.refused("queue_exclusive", "subscribe", map[string]any{"topic": "jobs", "queue": "workers"})
 	bob.publish("jobs", 0)
 	bob.want("to the one that has it", "e 0")
+}
+
+// Two that take the same queues over from each other again and again are both answered.
+func TestTakeOverByTurns(t *testing.T) {
+	p := newPost(t, false, nil)
+	var both sync.WaitGroup
+	for _, name := range []string{"ann", "bob"} {
+		g := p.guest(name)
+		both.Go(func() {
+			for i := range 100 {
+				for _, topic := range []string{"a", "b"} {
+					g.ok(nil, "subscribe", map[string]any{"topic": topic, "queue": "workers", "exclusive": true, "prefetch": 1 + i%2})
+				}
+			}
+		})
+	}
+	both.Wait()
+}
+
+// What a client has asked for on a connection that it has given up takes nothing over from the next one.
+func TestTheGoneTakeNothingOver(t *testing.T) {
+	asked, answer, gone := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var slow atomic.Bool
+	p := newPost(t, true, func(c *delivery.Config) {
+		c.Permit = func(context.Context, *holdpost.Socket, string, string) error {
+			if slow.CompareAndSwap(true, false) {
+				close(asked)
+				<-answer
+			}
+			return nil
+		}
+	})
+	p.srv.Of("/").OnDisconnect(func(*holdpost.Socket, holdpost.Reason) { close(gone) }) // behind what it has asked for
+	orders := map[string]any{"topic": "orders", "exclusive": true}
+	ann, bob := p.guest("ann"), p.guest("bob")
+	ann.ok(nil, "subscribe", orders)
+	slow.Store(true)
+	orders["prefetch"] = 10
+	b, _ := json.Marshal(orders)
+	ann.Send(`4299["subscribe",` + string(b) + `]`)
+	<-asked
+	if !ann.connect() { // on another connection, while the first one stands
+		t.Fatal("not recovered")
+	}
+	ann.ok(nil, "subscribe", orders)
+	close(answer)
+	<-gone
+	bob.publish("orders", 1)
+	ann.want("to who is there", "e 1")
 }
 
 func TestSubscriptionToAPattern(t *testing.T) {

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -44,6 +45,10 @@ func (g *Gap) Error() string {
 type ConsumerConfig struct {
 	Sink Sink   // required
 	Name string // who it is, for people who look at the queue; may be empty
+
+	// Context is that of whoever wants the consumer: once it has ended nothing is attached, and nothing taken over. A consumer that is
+	// attached does not end with it. nil: somebody always wants it.
+	Context context.Context
 
 	// Manual has each event acknowledged on its own, by the methods of its [Delivery]; else [Consumer.AckThrough]
 	// acknowledges all up to one. An event that is not acknowledged within the queue's AckTimeout is handed out again.
@@ -97,8 +102,8 @@ type lease struct {
 
 // Attach adds a consumer. On a personal queue it gets every event that is not acknowledged, as any other consumer of the queue
 // does; on a shared one it gets its share of them. It waits for nothing: events start to arrive at the sink, perhaps before
-// Attach has returned. The error is [ErrClosed], [ErrNotFound] if the queue was deleted, or an [Error] with code
-// "queue_exclusive".
+// Attach has returned. The error is [ErrClosed], [ErrNotFound] if the queue was deleted, an [Error] with code "queue_exclusive", or
+// the cause of config.Context.
 func (q *Queue) Attach(config ConsumerConfig) (*Consumer, error) {
 	if config.Sink == nil {
 		return nil, errors.New("attach consumer: no sink")
@@ -107,6 +112,10 @@ func (q *Queue) Attach(config ConsumerConfig) (*Consumer, error) {
 		queue: q, reader: q.shared, sink: config.Sink, name: config.Name, leases: config.Manual || q.shared != nil,
 		exclusive: config.Exclusive, ended: config.Closed,
 	}
+	wanted := config.Context
+	if wanted == nil {
+		wanted = context.Background()
+	}
 	if c.leases {
 		c.prefetch = min(config.Prefetch, maxPrefetch)
 		if c.prefetch <= 0 {
@@ -114,7 +123,7 @@ func (q *Queue) Attach(config ConsumerConfig) (*Consumer, error) {
 		}
 		c.inflight = make(map[uint64]lease)
 	}
-	displaced, err := q.join(c)
+	displaced, err := q.join(wanted, c)
 	if err != nil {
 		return nil, fmt.Errorf("attach consumer to %q: %w", q.topic, err)
 	}
@@ -135,10 +144,13 @@ func (q *Queue) Attach(config ConsumerConfig) (*Consumer, error) {
 	return c, nil
 }
 
-// join makes c one of the queue's consumers, and returns those that have to go.
-func (q *Queue) join(c *Consumer) (displaced []*Consumer, err error) {
+// join makes c one of the queue's consumers while it is wanted, and returns those that have to go.
+func (q *Queue) join(wanted context.Context, c *Consumer) (displaced []*Consumer, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if wanted.Err() != nil {
+		return nil, context.Cause(wanted)
+	}
 	if q.deleted != nil {
 		return nil, fmt.Errorf("%w: the queue was deleted", ErrNotFound)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -297,6 +298,11 @@ func TestExclusiveConsumerTakesOver(t *testing.T) {
 	}
 	if _, err := q.Attach(queue.ConsumerConfig{Sink: first}); queue.Code(err) != "queue_exclusive" {
 		t.Errorf("%v", err)
+	}
+	gone, leave := context.WithCancelCause(t.Context())
+	leave(io.ErrUnexpectedEOF)
+	if _, err := q.Attach(queue.ConsumerConfig{Sink: first, Exclusive: true, Context: gone}); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("for who is gone: %v", err)
 	}
 	third := acks()
 	c := attach(t, q, queue.ConsumerConfig{Sink: third, Exclusive: true})
