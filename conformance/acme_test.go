@@ -29,7 +29,7 @@ var expiry = regexp.MustCompile(`(?m)^holdpost_certificate_expiry_timestamp_seco
 func TestACME(t *testing.T) {
 	skipShort(t)
 	t.Parallel()
-	s, authority := newACMEServer(t, 90*24*time.Hour)
+	s, authority := newACMEServer(t, 90*24*time.Hour, "")
 	runScript(t, "live.mjs", s, "HOLDPOST_TRANSPORT=upgrade", "NODE_EXTRA_CA_CERTS="+authority.rootFile, "NODE_OPTIONS=--import=./js/loopback.mjs")
 	leaf := authority.leafOf(t, s)
 	if over := authority.leafOverQUIC(t, s); !over.Equal(leaf) {
@@ -62,11 +62,45 @@ func TestACME(t *testing.T) {
 	}
 }
 
+// An authority that can't reach port 443 is answered by plain HTTP, where all others are sent on.
+func TestACMEOverHTTP(t *testing.T) {
+	skipShort(t)
+	t.Parallel()
+	plain := freeAddress(t)
+	s, authority := newACMEServer(t, 90*24*time.Hour, plain)
+	authority.leafOf(t, s)
+	if n := authority.issued(); n != 1 {
+		t.Errorf("%d certificates were issued", n)
+	}
+	runScript(t, "live.mjs", s, "HOLDPOST_TRANSPORT=upgrade", "NODE_EXTRA_CA_CERTS="+authority.rootFile, "NODE_OPTIONS=--import=./js/loopback.mjs")
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+plain+"/page?a=b", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Host = certified
+	answer, err := new(http.Transport).RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	_, port, _ := net.SplitHostPort(s.listen)
+	if want := "https://" + certified + ":" + port + "/page?a=b"; answer.Header.Get("Location") != want || !answer.Close {
+		t.Errorf("%s to %q, closed %v, want %q", answer.Status, answer.Header.Get("Location"), answer.Close, want)
+	}
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+	if c, err := net.Dial("tcp", plain); err == nil {
+		c.Close()
+		t.Error("plain HTTP is still there")
+	}
+}
+
 // A certificate is renewed before it ends, and the next process has the new one.
 func TestACMERenews(t *testing.T) {
 	skipShort(t)
 	t.Parallel()
-	s, authority := newACMEServer(t, 15*time.Second)
+	s, authority := newACMEServer(t, 15*time.Second, "")
 	first := authority.leafOf(t, s)
 	renewed := first
 	deadline := time.Now().Add(patience)
@@ -96,8 +130,9 @@ type pebble struct {
 	rootFile string         // the same
 }
 
-// newACMEServer starts an authority whose certificates last so long, and a server that gets one from it.
-func newACMEServer(t *testing.T, lifetime time.Duration) (*server, *pebble) {
+// newACMEServer starts an authority whose certificates last so long, and a server that gets one from it: over TLS, or over plain HTTP at
+// an address.
+func newACMEServer(t *testing.T, lifetime time.Duration, plain string) (*server, *pebble) {
 	t.Helper()
 	if err := command("pebble", "go", "build", "-o", artifacts+"/", "tool"); err != nil {
 		t.Fatal(err)
@@ -105,10 +140,16 @@ func newACMEServer(t *testing.T, lifetime time.Duration) (*server, *pebble) {
 	dir := t.TempDir()
 	writeCertificate(t, dir) // of the authority's own address
 	public, directory, management, dns := freeAddress(t), freeAddress(t), freeAddress(t), freeAddress(t)
-	_, port, _ := net.SplitHostPort(public)
+	more, httpPort := "", "1" // where nobody is
+	_, tlsPort, _ := net.SplitHostPort(public)
+	if plain != "" {
+		more = "http_listen: '" + plain + "', "
+		_, httpPort, _ = net.SplitHostPort(plain)
+		tlsPort = "1"
+	}
 	settings := map[string]any{"pebble": map[string]any{
 		"listenAddress": directory, "managementListenAddress": management, "certificate": filepath.Join(dir, "cert.pem"), "privateKey": filepath.Join(dir, "key.pem"),
-		"httpPort": 1, "tlsPort": json.Number(port), "keyAlgorithm": "ecdsa", "retryAfter": map[string]int{"authz": 1, "order": 1},
+		"httpPort": json.Number(httpPort), "tlsPort": json.Number(tlsPort), "keyAlgorithm": "ecdsa", "retryAfter": map[string]int{"authz": 1, "order": 1},
 		"profiles": map[string]any{"default": map[string]any{"validityPeriod": lifetime / time.Second}},
 	}}
 	b, err := json.Marshal(settings)
@@ -124,7 +165,7 @@ func newACMEServer(t *testing.T, lifetime time.Duration) (*server, *pebble) {
 	listens(t, dns, names.said)
 	p := startPebble(t, filepath.Join(artifacts, "pebble"), "-config", file, "-dnsserver", dns)
 	p.readRoots(t, "https://"+management+"/roots/0", dir)
-	config := fmt.Sprintf("webtransport: true\ntls: {acme: {domains: [%s], directory: 'https://%s/dir', root_file: %s/cert.pem}}\n", certified, directory, dir)
+	config := fmt.Sprintf("webtransport: true\ntls: {%sacme: {domains: [%s], directory: 'https://%s/dir', root_file: %s/cert.pem}}\n", more, certified, directory, dir)
 	if err := os.WriteFile(filepath.Join(dir, "holdpost.yaml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -44,7 +45,7 @@ type acmeCertificates struct {
 func newACME(c *config.Config, log *slog.Logger) (*acmeCertificates, error) {
 	m := &autocert.Manager{
 		Prompt: autocert.AcceptTOS, Email: c.TLS.ACME.Email, Cache: autocert.DirCache(filepath.Join(c.DataDir, "acme")),
-		HostPolicy: autocert.HostWhitelist(c.TLS.ACME.Domains...),
+		HostPolicy: only(c.TLS.ACME.Domains),
 		Client:     &acme.Client{DirectoryURL: c.TLS.ACME.Directory, UserAgent: "holdpost"},
 	}
 	if c.TLS.ACME.RootFile != "" {
@@ -59,6 +60,17 @@ func newACME(c *config.Config, log *slog.Logger) (*acmeCertificates, error) {
 	return &acmeCertificates{names: slices.Compact(slices.Sorted(slices.Values(c.TLS.ACME.Domains))), manager: m, log: log, until: make(map[string]time.Time)}, nil
 }
 
+// only lets a manager serve these names. A challenge over HTTP has the port behind the name, if that is not 80.
+func only(names []string) autocert.HostPolicy {
+	listed := autocert.HostWhitelist(names...)
+	return func(ctx context.Context, host string) error {
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			host = name
+		}
+		return listed(ctx, host)
+	}
+}
+
 func readRoots(name string) (*x509.CertPool, error) {
 	b, err := os.ReadFile(name)
 	if err != nil {
@@ -71,7 +83,8 @@ func readRoots(name string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// config answers the challenge on the listener itself (RFC 8737).
+// config answers the challenge on the listener itself (RFC 8737). The other one, over plain HTTP, is tried when this one fails, if
+// something listens there.
 func (a *acmeCertificates) config() *tls.Config {
 	return &tls.Config{GetCertificate: a.get, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1", acme.ALPNProto}}
 }
@@ -121,7 +134,7 @@ func (a *acmeCertificates) watch(ctx context.Context, name string) {
 		switch {
 		case err != nil:
 			wait, retry = retry, min(2*retry, acmeRetryMost)
-			a.log.Error("no certificate: the authority must reach the public listener at port 443 of the name", "name", name, "err", err, "next try in", wait)
+			a.log.Error("no certificate: the authority must reach the public listener at port 443 of the name, or tls.http_listen at port 80", "name", name, "err", err, "next try in", wait)
 		case time.Until(leaf.NotAfter) < leaf.NotAfter.Sub(leaf.NotBefore)/4: // it is renewed when a third is left
 			a.log.Warn("certificate not renewed", "name", name, "until", leaf.NotAfter)
 		case !leaf.NotAfter.Equal(until):

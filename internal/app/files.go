@@ -34,13 +34,13 @@ func maxConnections(c *config.Config) int {
 // waiting for a file that does not come while the store gets none either.
 type fileGuard struct {
 	most     int        // 0 is no limit
-	sessions func() int // have a file each at most that their server does not know of
+	sessions func() int // have a file each at most that no server of net/http knows of
 	refused  func()
 
-	open atomic.Int64 // that the server knows of
+	open atomic.Int64 // that the servers know of
 }
 
-// watch is the ConnState of a server. New connections are announced by the goroutine that accepts them, so a refusal must not
+// watch is the ConnState of one or several servers. New connections are announced by the goroutine that accepts them, so a refusal must not
 // wait for the peer.
 func (g *fileGuard) watch(c net.Conn, state http.ConnState) {
 	switch state {

@@ -41,7 +41,11 @@ func (s *server) run(ctx context.Context, ready func()) error {
 		g.Add(s.acmeActor())
 	}
 	public := s.publicHandler()
-	g.Add(s.publicActor(public))
+	files := &fileGuard{most: forConnections(), sessions: s.sockets.Connections, refused: func() { s.refused("files") }}
+	g.Add(s.publicActor(public, files))
+	if s.plain != nil {
+		g.Add(s.redirectActor(files))
+	}
 	if s.udp != nil {
 		g.Add(s.webTransportActor(public))
 	}
@@ -96,9 +100,8 @@ func (s *server) publicHandler() http.Handler {
 	})
 }
 
-func (s *server) publicActor(handler http.Handler) (execute func() error, interrupt func(error)) {
+func (s *server) publicActor(handler http.Handler, files *fileGuard) (execute func() error, interrupt func(error)) {
 	h := newHTTP(handler, s.log)
-	files := &fileGuard{most: forConnections(), sessions: s.sockets.Connections, refused: func() { s.refused("files") }}
 	h.ConnState = files.watch
 	listener := s.reserved(s.public, s.tls == nil)
 	if s.tls != nil {

@@ -137,10 +137,14 @@ func isLoopback(listen string) bool {
 }
 
 func announceJSON(w io.Writer, s *server) {
-	json.NewEncoder(w).Encode(map[string]string{
+	addresses := map[string]string{
 		"listen":   s.public.Addr().String(),
 		"internal": s.internal.Addr().String(),
-	})
+	}
+	if s.plain != nil {
+		addresses["http"] = s.plain.Addr().String()
+	}
+	json.NewEncoder(w).Encode(addresses)
 }
 
 // announce says what listens where and what to do next.

@@ -56,6 +56,7 @@ type server struct {
 	sockets    *holdpost.Server
 	public     net.Listener
 	internal   net.Listener
+	plain      net.Listener   // redirects to public, nil without
 	udp        net.PacketConn // for WebTransport, nil without
 	resetKey   *[32]byte      // of udp
 	closers    []closer       // in the order of their start
@@ -122,6 +123,11 @@ func (s *server) start(ctx context.Context) (err error) {
 	}
 	if s.public, err = s.listen(ctx, "--listen", c.Listen); err != nil {
 		return err
+	}
+	if c.TLS.HTTPListen != "" {
+		if s.plain, err = s.listen(ctx, "tls.http_listen:", c.TLS.HTTPListen); err != nil {
+			return err
+		}
 	}
 	if c.WebTransport {
 		if s.udp, err = new(net.ListenConfig).ListenPacket(ctx, "udp", s.public.Addr().String()); err != nil {

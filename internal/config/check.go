@@ -58,6 +58,14 @@ func (l *loader) check(c *Config) error {
 	if c.WebTransport && c.TLS.CertFile == "" && len(c.TLS.ACME.Domains) == 0 {
 		wrong("webtransport", "give tls.cert_file and tls.key_file, or tls.acme.domains", "it has no form without TLS")
 	}
+	if c.TLS.HTTPListen != "" {
+		if err := checkListen(c.TLS.HTTPListen); err != nil {
+			wrong("tls.http_listen", "write HOST:PORT, for example 0.0.0.0:80", "%q: %w", c.TLS.HTTPListen, err)
+		}
+		if c.TLS.CertFile == "" && len(c.TLS.ACME.Domains) == 0 {
+			wrong("tls.http_listen", "give tls.cert_file and tls.key_file, or tls.acme.domains", "without TLS there is nothing to redirect to")
+		}
+	}
 	if len(c.TLS.ACME.Domains) > 0 && c.TLS.CertFile != "" {
 		wrong("tls.acme.domains", "give one of them", "there is a certificate in tls.cert_file already")
 	}

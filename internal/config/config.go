@@ -16,10 +16,11 @@ type Config struct {
 	Proxies   []string `koanf:"proxies" doc:"Networks of the proxies in front, as in 10.0.0.0/8: their X-Forwarded-For tells the client's address."`
 
 	TLS struct {
-		CertFile string `koanf:"cert_file" doc:"Certificate chain in PEM for the public listener. Read again when it changes, within a minute, and on SIGHUP."`
-		KeyFile  string `koanf:"key_file" doc:"Its private key in PEM."`
-		ACME     struct {
-			Domains   []string `koanf:"domains" doc:"Names of the server for which it gets certificates itself, instead of cert_file, and renews them. The public listener must be reachable at port 443 of each."`
+		CertFile   string `koanf:"cert_file" doc:"Certificate chain in PEM for the public listener. Read again when it changes, within a minute, and on SIGHUP."`
+		KeyFile    string `koanf:"key_file" doc:"Its private key in PEM."`
+		HTTPListen string `koanf:"http_listen" doc:"Address of a listener for plain HTTP, as in 0.0.0.0:80: it redirects to listen, and answers challenges of the ACME authority (HTTP-01). Empty: there is none."`
+		ACME       struct {
+			Domains   []string `koanf:"domains" doc:"Names of the server for which it gets certificates itself, instead of cert_file, and renews them. The public listener must be reachable at port 443 of each, or http_listen at port 80."`
 			Email     string   `koanf:"email" doc:"Where the authority writes to when something is wrong with them. May be empty."`
 			Directory string   `koanf:"directory" doc:"URL of the authority's directory, https. Empty: Let's Encrypt, to whose terms you agree so."`
 			RootFile  string   `koanf:"root_file" doc:"Root certificates in PEM that vouch for the directory's own address, when the authority is one of yours. Empty: those of the system."`

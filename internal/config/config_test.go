@@ -93,6 +93,8 @@ func TestMistakes(t *testing.T) {
 		{"an authority in the clear", "tls: {acme: {directory: 'http://ca.example/dir'}}", nil, ": tls.acme.directory", "not the URL", "https://"},
 		{"a root for Let's Encrypt", "tls: {acme: {root_file: a}}", nil, ": tls.acme.root_file", "needs none", "tls.acme.directory"},
 		{"WebTransport in the clear", "webtransport: true", nil, ": webtransport", "without TLS", "tls.acme.domains"},
+		{"a redirect to nowhere", "tls: {http_listen: ':80'}", nil, ": tls.http_listen", "nothing to redirect to", "tls.acme.domains"},
+		{"a redirect without a port", "tls: {http_listen: localhost, cert_file: a, key_file: b}", nil, ": tls.http_listen", "missing port", "0.0.0.0:80"},
 		{"no network", "proxies: [10.0.0.0/99]", nil, ": proxies", "not a network", ""},
 		{"no such level of the store", "store: {level: tape}", nil, ": store.level", `"tape"`, "quorum"},
 		{"a quorum of one disk", "store: {level: quorum}", nil, ": store.level", "replicate", "nats.urls"},
