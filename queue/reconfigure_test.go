@@ -38,11 +38,18 @@ func TestConfigureTopics(t *testing.T) {
 		"longer than the log": {{Pattern: "x", MaxAge: 73 * time.Hour}},
 		"for ever":            {{Pattern: "x", MaxAge: -1}},
 	} {
+		if err := n.CheckTopics(bad); err == nil {
+			t.Errorf("found good: %+v", bad)
+		}
 		if err := n.ConfigureTopics(bad); err == nil {
 			t.Errorf("%s is taken", what)
 		}
 		before(what)
 	}
+	if err := n.CheckTopics([]queue.TopicConfig{{Pattern: "**", MustExist: true}}); err != nil {
+		t.Error(err)
+	}
+	n.publish(t, "not/taken", 0)
 	if err := n.ConfigureTopics([]queue.TopicConfig{
 		{Pattern: "ledger", MaxEvents: 2}, {Pattern: "prices", Compact: true, MaxAge: 72 * time.Hour}, {Pattern: "chat", MustExist: true},
 	}); err != nil {

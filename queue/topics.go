@@ -141,6 +141,12 @@ func (b *Broker) ConfigureTopics(topics []TopicConfig) error {
 	return nil
 }
 
+// CheckTopics returns the error that [Broker.ConfigureTopics] would, and changes nothing.
+func (b *Broker) CheckTopics(topics []TopicConfig) error {
+	_, err := b.policies.topicRules(topics)
+	return err
+}
+
 // of returns the policy of a topic.
 func (p *policies) of(topic string) (*policy, error) {
 	p.mu.Lock()

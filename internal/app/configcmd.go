@@ -64,6 +64,18 @@ type checkError struct {
 	Hint    string `json:"hint,omitempty"`
 }
 
+// text is the error as lines for people.
+func (e checkError) text() string {
+	text := e.Message + "\n"
+	if e.Where != "" {
+		text = e.Where + ": " + text
+	}
+	if e.Hint != "" {
+		text += e.Hint + "\n"
+	}
+	return text
+}
+
 func newCheckResult(err error) checkResult {
 	r := checkResult{OK: err == nil}
 	if wrong, ok := errors.AsType[*wrongConfig](err); ok {
@@ -109,7 +121,7 @@ where it was said.`,
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), "the configuration is good")
 		return err
 	})
-	return group("config", "Check the configuration, or print what there is to configure", check,
+	return group("config", "Check the configuration, or print what there is to configure", check, newConfigDiff(),
 		&cobra.Command{
 			Use:   "default",
 			Short: "Print a configuration file with all keys and their defaults",

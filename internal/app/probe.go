@@ -83,6 +83,7 @@ func (s *server) operations() map[string]http.Handler {
 	return map[string]http.Handler{
 		"/metrics":             s.metrics.Handler(),
 		backupPath:             http.HandlerFunc(s.backup),
+		changesPath:            http.HandlerFunc(s.configChanges),
 		"/debug/pprof/":        http.HandlerFunc(pprof.Index),
 		"/debug/pprof/profile": http.HandlerFunc(pprof.Profile),
 		"/debug/pprof/trace":   http.HandlerFunc(pprof.Trace),

@@ -50,7 +50,8 @@ func (s *server) reload(ctx context.Context) {
 	}
 	s.now.Store(&now)
 	s.countOpen(&now)
-	s.log.Info("configuration read again", "changed", changes(before, &now, true), "need a restart", append(changes(s.config, c, false), changes(&now, c, true)...))
+	done := newConfigChanges(s.config, before, &now, c)
+	s.log.Info("configuration read again", "changed", done.Changed, "need a restart", done.NeedRestart)
 	s.gate.Enforce(ctx, s.sockets.Of("/"))
 }
 
