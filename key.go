@@ -1,6 +1,7 @@
 package holdpost
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -63,7 +64,7 @@ func (k *Key[T]) raw(v any) (string, json.RawMessage) {
 }
 
 func (k *Key[T]) storeLocked(s *Socket, raw json.RawMessage) {
-	if raw == nil {
+	if raw == nil || bytes.Equal(raw, s.session.values[k.name]) {
 		return
 	}
 	if s.session.values == nil {

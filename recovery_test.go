@@ -394,6 +394,27 @@ func TestRecovery(t *testing.T) {
 	}
 }
 
+// A session is stored when it has changed, and not for a value that it has: whoever comes back sets those again.
+func TestSessionIsStoredWhenItChanges(t *testing.T) {
+	onStage(t, holdpost.Recovery{}, nil, func(t *testing.T, st *stage) {
+		ann := st.visit(peertest.WebSocket, nil)
+		for _, c := range []struct {
+			value  string
+			stored bool
+		}{{"tea", true}, {"tea", false}, {"milk", true}, {"tea", true}} {
+			time.Sleep(time.Second)
+			note.Set(st.socket(ann), c.value)
+			synctest.Wait()
+			st.journal.mu.Lock()
+			stored := st.journal.sessions[ann.pid].at.Equal(time.Now())
+			st.journal.mu.Unlock()
+			if stored != c.stored {
+				t.Errorf("%s: stored %v, want %v", c.value, stored, c.stored)
+			}
+		}
+	})
+}
+
 // Whoever comes back gets in though the journal moves on all the time, as it does when many come back at once.
 func TestRecoveryWhileTheJournalMovesOn(t *testing.T) {
 	onStage(t, holdpost.Recovery{}, nil, func(t *testing.T, st *stage) {

@@ -129,7 +129,7 @@ func (d *Delivery) connected(ctx context.Context, s *holdpost.Socket) error {
 	if !d.config.Inbox || identity == "" {
 		return nil
 	}
-	return d.attach(ctx, s, Subscription{Topic: inboxPrefix + identity, From: queue.StartFirst}, unasked)
+	return d.attach(ctx, s, Subscription{Topic: inboxPrefix + identity, From: queue.StartFirst}, false, unasked)
 }
 
 // Hold hands out nothing more, to any socket, for good: what comes is held in the queues. Call it before the server is shut

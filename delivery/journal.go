@@ -158,7 +158,7 @@ func (j *Journal) tell() {
 
 // Load implements [holdpost.Journal].
 func (j *Journal) Load(ctx context.Context, session string) ([]byte, error) {
-	page, err := j.broker.History(ctx, topicOf(sessionPrefix, session), queue.StartLast, 1)
+	page, err := j.broker.History(ctx, topicOf(sessionPrefix, session), queue.StartNew, -1)
 	if queue.Code(err) == "invalid_topic" {
 		return nil, nil // no session has such a name
 	}

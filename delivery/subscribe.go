@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -66,7 +67,7 @@ func (spec *Subscription) key() subscriptionKey { return subscriptionKey{spec.To
 // topic and queue replaces the first, unless it is the same. The errors are those of package queue, and an [holdpost.Error] with
 // code too_many.
 func (d *Delivery) Subscribe(ctx context.Context, s *holdpost.Socket, spec Subscription) (state Subscribed, err error) {
-	err = d.attach(ctx, s, spec, func(sub *subscription) error {
+	err = d.attach(ctx, s, spec, false, func(sub *subscription) error {
 		state, err = sub.state(ctx)
 		return err
 	})
@@ -74,8 +75,8 @@ func (d *Delivery) Subscribe(ctx context.Context, s *holdpost.Socket, spec Subsc
 }
 
 // attach is Subscribe for those who need not know how the queue stands, which takes counting. ready is called before the queue hands
-// anything to the socket; its error undoes the subscription.
-func (d *Delivery) attach(ctx context.Context, s *holdpost.Socket, spec Subscription, ready func(*subscription) error) error {
+// anything to the socket; its error undoes the subscription. recovered says that the session has it already.
+func (d *Delivery) attach(ctx context.Context, s *holdpost.Socket, spec Subscription, recovered bool, ready func(*subscription) error) error {
 	fail := func(err error) error { return fmt.Errorf("subscribe %q: %w", spec.Topic, err) }
 	mine := d.subscriptionsOf(s)
 	mine.mu.Lock()
@@ -118,7 +119,9 @@ func (d *Delivery) attach(ctx context.Context, s *holdpost.Socket, spec Subscrip
 	}
 	mine.all[spec.key()] = sub
 	d.presences.enter(place{topic: spec.Topic}, d.config.Identity(s))
-	d.remember(s, mine)
+	if !recovered {
+		d.remember(s, mine)
+	}
 	sub.consumer.Store(consumer)
 	consumer.Resume() // whatever was offered before was refused
 	return nil
@@ -195,6 +198,9 @@ func (d *Delivery) remember(s *holdpost.Socket, mine *subscriptions) {
 	for _, sub := range mine.all {
 		specs = append(specs, sub.spec)
 	}
+	slices.SortFunc(specs, func(a, b Subscription) int { // so that the same ones need not be stored again
+		return cmp.Or(strings.Compare(a.Topic, b.Topic), strings.Compare(a.Queue, b.Queue))
+	})
 	d.recoverable.Set(s, specs)
 }
 
@@ -205,12 +211,18 @@ func (d *Delivery) reattach(ctx context.Context, s *holdpost.Socket) error {
 		if d.mayRead(ctx, s, spec.Topic, spec.Queue) != nil {
 			continue
 		}
-		if err := d.attach(ctx, s, spec, unasked); err != nil {
+		if err := d.attach(ctx, s, spec, true, unasked); err != nil {
 			d.config.Logger.Warn("subscription not recovered", "topic", spec.Topic, "queue", spec.Queue, "error", err)
 			if err := s.Emit(ctx, "gap", map[string]string{"topic": spec.Topic, "queue": spec.Queue, "reason": queue.Code(err)}); err != nil {
 				return err
 			}
 		}
+	}
+	mine := d.subscriptionsOf(s)
+	mine.mu.Lock()
+	defer mine.mu.Unlock()
+	if !mine.closed {
+		d.remember(s, mine)
 	}
 	return nil
 }
