@@ -135,7 +135,7 @@ func ExampleBroadcast_EmitWithAck() {
 	defer cancel()
 
 	srv := holdpost.NewServer(nil)
-	srv.Of("/").OnConnection(func(_ context.Context, s *holdpost.Socket) error { return s.Join("voters") })
+	srv.Of("/").Use(func(_ context.Context, s *holdpost.Socket) error { return s.Join("voters") }) // before its client hears that it is in
 	web := httptest.NewServer(srv)
 	defer web.Close()
 	defer srv.Shutdown(ctx)
