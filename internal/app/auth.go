@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -183,6 +184,15 @@ func gateLimits(c *config.Config) gate.Limits {
 		limits.EventsPerSecond = -1
 	}
 	return limits
+}
+
+// handshakesPerSecond returns how many new connections are let in. Each takes a processor about a millisecond, with its recovery and
+// its subscriptions: so half of it is left to those who are there.
+func handshakesPerSecond(c *config.Config) float64 {
+	if c.Limits.HandshakesPerSecond == 0 {
+		return 600 * float64(runtime.GOMAXPROCS(0))
+	}
+	return c.Limits.HandshakesPerSecond
 }
 
 // readHooks reads the secrets of hooks.

@@ -82,7 +82,7 @@ func (s *server) take(c *config.Config) error {
 	s.hooks.Reload(endpoints)
 	s.level.UnmarshalText([]byte(c.Log.Level)) // which was checked
 	s.gate.SetLimits(gateLimits(c))
-	s.admission.Set(c.Limits.HandshakesPerSecond, c.Limits.HandshakesBurst)
+	s.admission.Set(handshakesPerSecond(c), c.Limits.HandshakesBurst, c.Limits.HandshakesWait)
 	s.handshakes.limit(c.Limits.TLSHandshakes)
 	s.sockets.SetShutdownRate(c.Drain.Rate)
 	return nil

@@ -184,7 +184,7 @@ func (s *server) startSockets(journal *delivery.Journal, endpoints []hooks.Hook)
 	s.hooks = hooks.New(hooks.Config{
 		Hooks: endpoints, Broker: s.store.Broker, HTTP: s.asking, Identity: s.gate.Identity, Online: s.gate.Online, Logger: s.log, Done: s.metrics.Hook,
 	})
-	s.admission = gate.NewAdmission(c.Limits.HandshakesPerSecond, c.Limits.HandshakesBurst, s.refused)
+	s.admission = gate.NewAdmission(s.leaving, handshakesPerSecond(c), c.Limits.HandshakesBurst, c.Limits.HandshakesWait, s.refused)
 	origins := c.Origins
 	if c.Dev {
 		origins = append(devOrigins(s.public.Addr()), origins...)

@@ -87,7 +87,7 @@ func (l *loader) check(c *Config) error {
 	}
 	for key, value := range map[string]int64{
 		"limits.connections": int64(c.Limits.Connections), "limits.payload": int64(c.Limits.Payload), "limits.queue_bytes": int64(c.Limits.QueueBytes),
-		"limits.rooms": int64(c.Limits.Rooms), "limits.subscriptions": int64(c.Limits.Subscriptions), "limits.handshakes_burst": int64(c.Limits.HandshakesBurst),
+		"limits.rooms": int64(c.Limits.Rooms), "limits.subscriptions": int64(c.Limits.Subscriptions), "limits.handshakes_burst": int64(c.Limits.HandshakesBurst), "limits.handshakes_wait": int64(c.Limits.HandshakesWait),
 		"limits.events_burst": int64(c.Limits.EventsBurst), "limits.used_tokens": int64(c.Limits.UsedTokens), "auth.leeway": int64(c.Auth.Leeway), "auth.max_lifetime": int64(c.Auth.MaxLifetime), "drain.patience": int64(c.Drain.Patience), "drain.rate": int64(c.Drain.Rate),
 	} {
 		if value < 0 {

@@ -41,20 +41,21 @@ type Config struct {
 	Auth Auth `koanf:"auth"`
 
 	Limits struct {
-		Memory                 int64   `koanf:"memory" doc:"Bytes of memory that the process may use: from 75 % on nobody new is let in and nothing is compressed, from 90 % on those are disconnected for whom most is waiting. 0 is the limit of the container, or GOMEMLIMIT. Negative: no limit."`
-		Connections            int     `koanf:"connections" doc:"Connections at a time. 0 is what the process may open in files, less 512."`
-		ConnectionsPerAddress  int     `koanf:"connections_per_address" reload:"yes" doc:"Sockets of one client address at a time; of IPv6 of one /64. Negative: no limit."`
-		ConnectionsPerIdentity int     `koanf:"connections_per_identity" reload:"yes" doc:"Sockets of one identity at a time. Negative: no limit."`
-		HandshakesPerSecond    float64 `koanf:"handshakes_per_second" reload:"yes" doc:"New connections a second that are let in when all come at once; the others are told to come back. Negative: no limit."`
-		HandshakesBurst        int     `koanf:"handshakes_burst" reload:"yes" doc:"New connections that are let in at once after a quiet time."`
-		TLSHandshakes          int     `koanf:"tls_handshakes" reload:"yes" doc:"TLS handshakes of the public listener at a time, with those that have sent no request yet: further connections are closed at once. Each may take 5 s. Negative: no limit."`
-		EventsPerSecond        float64 `koanf:"events_per_second" reload:"yes" doc:"Events a second that one socket may send. Those above are refused with too_many and the client is warned with an event; one that goes on is disconnected. Negative: no limit."`
-		EventsBurst            int     `koanf:"events_burst" reload:"yes" doc:"Events that one socket may send at once."`
-		UsedTokens             int     `koanf:"used_tokens" reload:"yes" doc:"Tokens that are remembered with auth.one_time. While there are so many that have not expired, others are refused with too_many."`
-		Payload                int     `koanf:"payload" doc:"Bytes that a client may send at once."`
-		QueueBytes             int     `koanf:"queue_bytes" doc:"Bytes that wait for one client before it is disconnected as too slow."`
-		Rooms                  int     `koanf:"rooms" doc:"Rooms of one socket."`
-		Subscriptions          int     `koanf:"subscriptions" doc:"Subscriptions of one socket."`
+		Memory                 int64         `koanf:"memory" doc:"Bytes of memory that the process may use: from 75 % on nobody new is let in and nothing is compressed, from 90 % on those are disconnected for whom most is waiting. 0 is the limit of the container, or GOMEMLIMIT. Negative: no limit."`
+		Connections            int           `koanf:"connections" doc:"Connections at a time. 0 is what the process may open in files, less 512."`
+		ConnectionsPerAddress  int           `koanf:"connections_per_address" reload:"yes" doc:"Sockets of one client address at a time; of IPv6 of one /64. Negative: no limit."`
+		ConnectionsPerIdentity int           `koanf:"connections_per_identity" reload:"yes" doc:"Sockets of one identity at a time. Negative: no limit."`
+		HandshakesPerSecond    float64       `koanf:"handshakes_per_second" reload:"yes" doc:"New connections a second that are let in when all come at once; the others wait for their turn, or are told to come back. 0 is 600 for each processor, which keeps it half busy. Negative: no limit."`
+		HandshakesBurst        int           `koanf:"handshakes_burst" reload:"yes" doc:"New connections that are let in at once after a quiet time."`
+		HandshakesWait         time.Duration `koanf:"handshakes_wait" reload:"yes" doc:"How long a new connection may wait for its turn; one that would wait longer is told to come back at once. 0: none waits."`
+		TLSHandshakes          int           `koanf:"tls_handshakes" reload:"yes" doc:"TLS handshakes of the public listener at a time, with those that have sent no request yet: further connections are closed at once. Each may take 5 s. Negative: no limit."`
+		EventsPerSecond        float64       `koanf:"events_per_second" reload:"yes" doc:"Events a second that one socket may send. Those above are refused with too_many and the client is warned with an event; one that goes on is disconnected. Negative: no limit."`
+		EventsBurst            int           `koanf:"events_burst" reload:"yes" doc:"Events that one socket may send at once."`
+		UsedTokens             int           `koanf:"used_tokens" reload:"yes" doc:"Tokens that are remembered with auth.one_time. While there are so many that have not expired, others are refused with too_many."`
+		Payload                int           `koanf:"payload" doc:"Bytes that a client may send at once."`
+		QueueBytes             int           `koanf:"queue_bytes" doc:"Bytes that wait for one client before it is disconnected as too slow."`
+		Rooms                  int           `koanf:"rooms" doc:"Rooms of one socket."`
+		Subscriptions          int           `koanf:"subscriptions" doc:"Subscriptions of one socket."`
 	} `koanf:"limits"`
 
 	Store struct {
@@ -187,8 +188,8 @@ func Default() *Config {
 	c.Auth.MaxLifetime = 30 * 24 * time.Hour
 	c.Limits.ConnectionsPerAddress = 1000
 	c.Limits.ConnectionsPerIdentity = 100
-	c.Limits.HandshakesPerSecond = 500
-	c.Limits.HandshakesBurst = 500
+	c.Limits.HandshakesBurst = 100
+	c.Limits.HandshakesWait = 5 * time.Second
 	c.Limits.TLSHandshakes = 256
 	c.Limits.EventsPerSecond = 200
 	c.Limits.EventsBurst = 400

@@ -338,7 +338,7 @@ func TestForwarded(t *testing.T) {
 func TestAdmission(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		refused := make(map[string]int)
-		a := NewAdmission(10, 2, func(by string) { refused[by]++ })
+		a := NewAdmission(t.Context(), 10, 2, 0, func(by string) { refused[by]++ })
 		h := a.Around(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		ask := func(query string) *httptest.ResponseRecorder {
 			w := httptest.NewRecorder()
@@ -361,7 +361,7 @@ func TestAdmission(t *testing.T) {
 		if w := ask(handshake); w.Code != 200 {
 			t.Errorf("a tenth of a second later: %d", w.Code)
 		}
-		a.Set(-1, 0)
+		a.Set(-1, 0, 0)
 		a.Hold(true)
 		if w := ask(handshake); w.Code != 503 || w.Header().Get("Retry-After") == "" {
 			t.Errorf("without memory: %d", w.Code)
@@ -378,5 +378,65 @@ func TestAdmission(t *testing.T) {
 				t.Fatalf("without a limit: %d", w.Code)
 			}
 		}
+	})
+}
+
+// Who comes too early waits for a turn that is near enough, and leaves it to others by going away.
+func TestAdmissionWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		leaving, leave := context.WithCancel(t.Context())
+		a := NewAdmission(leaving, 10, 1, 300*time.Millisecond, nil)
+		h := a.Around(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		start := time.Now()
+		type answer struct {
+			code  int
+			after time.Duration
+		}
+		var asked []chan answer
+		ask := func(ctx context.Context) {
+			c := make(chan answer, 1)
+			asked = append(asked, c)
+			go func() {
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "/socket.io/?EIO=4&transport=polling", nil))
+				c <- answer{w.Code, time.Since(start)}
+			}()
+			synctest.Wait() // so that they come in order
+		}
+		want := func(what string, want ...answer) {
+			t.Helper()
+			for i, c := range asked {
+				if got := <-c; got != want[i] {
+					t.Errorf("%s: number %d got %v, want %v", what, i, got, want[i])
+				}
+			}
+			asked, start = nil, time.Now()
+		}
+		for range 5 {
+			ask(t.Context())
+		}
+		const tenth = 100 * time.Millisecond
+		want("five at once", answer{200, 0}, answer{200, tenth}, answer{200, 2 * tenth}, answer{200, 3 * tenth}, answer{503, 0})
+
+		ctx, cancel := context.WithCancel(t.Context())
+		for range 2 {
+			ask(t.Context())
+		}
+		ask(ctx)
+		cancel()
+		synctest.Wait()
+		ask(t.Context())
+		want("one goes", answer{200, tenth}, answer{200, 2 * tenth}, answer{503, 0}, answer{200, 3 * tenth})
+
+		for range 2 {
+			ask(t.Context())
+		}
+		a.Hold(true)
+		want("memory gets short", answer{503, tenth}, answer{503, 2 * tenth})
+
+		a.Hold(false)
+		ask(t.Context())
+		leave()
+		want("the server ends", answer{200, 0})
 	})
 }

@@ -112,26 +112,30 @@ func (g *Gate) bound(ctx context.Context, s *holdpost.Socket, _ string, args hol
 	return nil, &holdpost.Error{Code: "too_many", Message: "events come too fast"}
 }
 
-// Admission lets only so many connections begin at a time.
+// Admission lets connections begin at a pace: when all come at once, those that are there already are served meanwhile.
 type Admission struct {
 	limiter *rate.Limiter
+	wait    atomic.Int64 // a [time.Duration]
 	held    atomic.Bool
+	leaving context.Context
 	refused func(by string)
 }
 
-// NewAdmission returns one that lets burst connections begin at once and then so many a second; below zero there is no limit.
-// refused is called for each that is not let in, with "admission" or "memory"; nil: nobody is.
-func NewAdmission(perSecond float64, burst int, refused func(by string)) *Admission {
-	a := &Admission{limiter: rate.NewLimiter(0, burst), refused: refused}
-	a.Set(perSecond, burst)
+// NewAdmission returns one with the limits of [Admission.Set]. Once leaving ends nobody waits any more. refused is called for each
+// that is not let in, with "admission" or "memory"; nil: nobody is.
+func NewAdmission(leaving context.Context, perSecond float64, burst int, wait time.Duration, refused func(by string)) *Admission {
+	a := &Admission{limiter: rate.NewLimiter(0, burst), leaving: leaving, refused: refused}
+	a.Set(perSecond, burst, wait)
 	return a
 }
 
 // Hold lets nobody in, or ends that, for want of memory.
 func (a *Admission) Hold(held bool) { a.held.Store(held) }
 
-// Set changes the limit.
-func (a *Admission) Set(perSecond float64, burst int) {
+// Set lets burst connections begin at once and then so many a second; below zero there is no limit. Who comes too early waits for
+// its turn, if that is no further away than wait: so perSecond times wait bounds how many do.
+func (a *Admission) Set(perSecond float64, burst int, wait time.Duration) {
+	a.wait.Store(int64(wait))
 	limit := rate.Limit(perSecond)
 	if perSecond < 0 {
 		limit = rate.Inf
@@ -140,8 +144,9 @@ func (a *Admission) Set(perSecond float64, burst int) {
 	a.limiter.SetBurst(burst)
 }
 
-// Around returns next behind the admission. A request without a session opens one: beyond the limit it is answered 503, with a
-// time after which to try again that is not the same for all.
+// Around returns next behind the admission. A request without a session opens one: if there are too many it waits for its turn, or is
+// answered 503, with a time after which to try again that is not the same for all. Who waits need not come again and again, which takes a
+// server time for nothing.
 func (a *Admission) Around(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		query := r.URL.Query()
@@ -149,12 +154,7 @@ func (a *Admission) Around(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		by := ""
-		if a.held.Load() {
-			by = "memory"
-		} else if !a.limiter.Allow() {
-			by = "admission"
-		}
+		by := a.turn(r.Context())
 		if by == "" {
 			next.ServeHTTP(w, r)
 			return
@@ -165,4 +165,33 @@ func (a *Admission) Around(next http.Handler) http.Handler {
 		w.Header().Set("Retry-After", strconv.Itoa(1+rand.IntN(5)))
 		http.Error(w, "too many connections at once: try again a moment later", http.StatusServiceUnavailable)
 	})
+}
+
+// turn waits for a client's turn, and returns "", or what keeps it from having one. It returns early when the client has gone.
+func (a *Admission) turn(ctx context.Context) (refusedBy string) {
+	if a.held.Load() {
+		return "memory"
+	}
+	turn := a.limiter.Reserve()
+	wait := turn.Delay()
+	if wait > time.Duration(a.wait.Load()) {
+		turn.Cancel()
+		return "admission"
+	}
+	if wait == 0 {
+		return ""
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-a.leaving.Done(): // what is behind refuses it
+	case <-ctx.Done():
+		turn.Cancel()
+		return "admission"
+	}
+	if a.held.Load() { // meanwhile
+		return "memory"
+	}
+	return ""
 }
