@@ -35,10 +35,10 @@ func (l *latencies) take() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.h == nil || l.h.TotalCount() == 0 {
-		return "nothing arrived"
+		return "none"
 	}
 	defer l.h.Reset()
-	return fmt.Sprintf("%d arrived, p50 %.1f ms, p99 %.1f ms", l.h.TotalCount(), float64(l.h.ValueAtPercentile(50))/1000, float64(l.h.ValueAtPercentile(99))/1000)
+	return fmt.Sprintf("%d, p50 %.1f ms, p99 %.1f ms", l.h.TotalCount(), float64(l.h.ValueAtPercentile(50))/1000, float64(l.h.ValueAtPercentile(99))/1000)
 }
 
 // reader is a client that is subscribed to a topic, and remembers what it got.
@@ -140,6 +140,7 @@ const publishing = 16
 
 // publisher publishes to all topics in turn until ctx ends, and tells then how many events each has.
 type publisher struct {
+	stored latencies // until the server had answered
 	counts []int
 	err    error
 	ended  sync.WaitGroup
@@ -178,7 +179,10 @@ func startPublisher(ctx context.Context, topics, perSecond int, s *server) *publ
 			n := p.counts[i]
 			p.counts[i]++
 			onTheWay.Go(func() {
-				if err := s.publish(ctx, topic(i), n); err != nil {
+				begun := time.Now()
+				err := s.publish(ctx, topic(i), n)
+				p.stored.took(time.Since(begun))
+				if err != nil {
 					select {
 					case failed <- err:
 					default: // one is enough

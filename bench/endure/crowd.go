@@ -48,8 +48,8 @@ func (c *crowd) close() {
 }
 
 // gather is [gather] there.
-func (c *crowd) gather(s *server, clients, perSecond, events int) (g Gathered, err error) {
-	err = c.client.Call("Crowd.Gather", Gathering{s.listen, clients, perSecond, events}, &g)
+func (c *crowd) gather(s *server, clients, events int) (g Gathered, err error) {
+	err = c.client.Call("Crowd.Gather", Gathering{s.listen, clients, events}, &g)
 	return g, err
 }
 
@@ -114,8 +114,8 @@ type Crowd struct {
 
 // Gathering asks for a herd.
 type Gathering struct {
-	Listen                     string
-	Clients, PerSecond, Events int
+	Listen          string
+	Clients, Events int
 }
 
 // Gathered is how long it took until the last one was let in, and until all had everything.
@@ -125,7 +125,7 @@ type Gathered struct{ Joined, Took time.Duration }
 func (c *Crowd) Gather(g Gathering, took *Gathered) (err error) {
 	c.Leave(struct{}{}, nil)
 	begun := time.Now()
-	if c.herd, err = gather(g.Listen, g.Clients, g.PerSecond, g.Events); err == nil {
+	if c.herd, err = gather(g.Listen, g.Clients, g.Events); err == nil {
 		*took = Gathered{c.herd.joined, time.Since(begun)}
 	}
 	return err

@@ -25,7 +25,7 @@ const (
 // herd has clients connect, leave and miss events in their inboxes, and then come back all at once, while others go on.
 func herd(ctx context.Context, o *options) error {
 	s := newServer(o, "data")
-	s.env = []string{"HOLDPOST_LIMITS_HANDSHAKES_PER_SECOND=-1"} // what all do at once is what is measured
+	s.env = []string{fmt.Sprintf("HOLDPOST_LIMITS_HANDSHAKES_PER_SECOND=%d", o.admitted)}
 	if err := s.start(ctx); err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func herd(ctx context.Context, o *options) error {
 		return err
 	}
 	defer herd.close()
-	if _, err := herd.gather(s, o.clients, 0, 0); err != nil {
+	if _, err := herd.gather(s, o.clients, 0); err != nil {
 		return err
 	}
 	if err := herd.leave(); err != nil {
@@ -55,10 +55,11 @@ func herd(ctx context.Context, o *options) error {
 	p := startPublisher(ctx, o.topics, o.rate, s)
 	defer p.stop()
 	l.take()
+	p.stored.take()
 	if err := wait(ctx, calm); err != nil {
 		return err
 	}
-	fmt.Fprintf(o.out, "%-10s others: %s\n", "before", l.take())
+	fmt.Fprintf(o.out, "%-10s events stored: %s · arrived at others: %s\n", "before", p.stored.take(), l.take())
 
 	used, err := newUsage(s, herd)
 	if err != nil {
@@ -68,11 +69,11 @@ func herd(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	took, err := herd.gather(s, o.clients, o.arrivals, o.missed)
+	took, err := herd.gather(s, o.clients, o.missed)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(o.out, "%-10s others: %s\n", "meanwhile", l.take())
+	fmt.Fprintf(o.out, "%-10s events stored: %s · arrived at others: %s\n", "meanwhile", p.stored.take(), l.take())
 	fmt.Fprintf(o.out, "all back after %.1f s, and had everything, once and in order, after %.1f s\n", took.Joined.Seconds(), took.Took.Seconds())
 	if err := used.tell(o.out, s, herd, took.Took); err != nil {
 		return err
@@ -133,8 +134,8 @@ type gathering struct {
 	joined time.Duration // until the last one was let in
 }
 
-// gather connects clients, so many a second or, with 0, all at once, and waits until each has so many events.
-func gather(listen string, clients, perSecond, events int) (*gathering, error) {
+// gather connects clients, all at once, and waits until each has so many events.
+func gather(listen string, clients, events int) (*gathering, error) {
 	begun := time.Now()
 	loop, err := load.NewLoop(listen)
 	if err != nil {
@@ -152,19 +153,7 @@ func gather(listen string, clients, perSecond, events int) (*gathering, error) {
 			complete++
 		}
 	}
-	step := clients
-	if perSecond > 0 {
-		step = max(1, perSecond/20)
-	}
-	for n := 0; n < clients && err == nil; n += step {
-		if perSecond > 0 {
-			due := begun.Add(time.Duration(n) * time.Second / time.Duration(perSecond))
-			err = loop.Run(patience, func() bool { return !time.Now().Before(due) })
-		}
-		if err == nil {
-			err = loop.Dial(min(step, clients-n), shaking, patience)
-		}
-	}
+	err = loop.Dial(clients, shaking, patience)
 	g.joined = time.Since(begun)
 	if err == nil && events > 0 {
 		err = loop.Run(patience, func() bool { return complete == clients })

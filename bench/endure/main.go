@@ -22,7 +22,7 @@ type options struct {
 	topics   int
 	rate     int // events a second that are published
 	missed   int // events for each client of a herd
-	arrivals int // of them a second; 0 is all at once
+	admitted int // as limits.handshakes_per_second, for a herd
 	minutes  float64
 	every    time.Duration // between two looks of a soak
 	binary   string
@@ -39,7 +39,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	f.IntVar(&o.topics, "topics", 100, "topics that they are subscribed to, one each")
 	f.IntVar(&o.rate, "rate", 20, "events a second that are published")
 	f.IntVar(&o.missed, "missed", 50, "events that each client of a herd has missed")
-	f.IntVar(&o.arrivals, "arrivals", 0, "clients of a herd that come back in a second, as by limits.handshakes_per_second; 0: all at once")
+	f.IntVar(&o.admitted, "admitted", 0, "clients of a herd that the server lets in a second, its limits.handshakes_per_second: 0 is its default, below zero all at once")
 	f.Float64Var(&o.minutes, "minutes", 1, "length of a soak")
 	f.DurationVar(&o.every, "every", 5*time.Second, "time between two lines of a soak")
 	dir := f.String("dir", "", "directory for the data; a new one is made in it and removed (default the temporary directory)")
@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "usage: endure restart|soak|herd [flags]")
 		return 64
 	}
-	if err := f.Parse(args[1:]); err != nil || f.NArg() > 0 || o.clients < 1 || o.topics < 1 || o.rate < 1 || o.missed < 1 || o.arrivals < 0 || o.minutes <= 0 || o.every <= 0 {
+	if err := f.Parse(args[1:]); err != nil || f.NArg() > 0 || o.clients < 1 || o.topics < 1 || o.rate < 1 || o.missed < 1 || o.minutes <= 0 || o.every <= 0 {
 		fmt.Fprintln(stderr, "numbers above zero are expected, and no other arguments")
 		return 64
 	}

@@ -40,7 +40,7 @@ func soak(ctx context.Context, o *options) error {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(o.out, "%8.1f %10.1f %10.1f %11.0f %7.0f %12.0f   %s\n", now.Sub(begun).Minutes(), v[0].value/1e6, v[1].value/1e6, v[2].value, v[3].value, v[4].value, l.take())
+			fmt.Fprintf(o.out, "%8.1f %10.1f %10.1f %11.0f %7.0f %12.0f   arrived: %s\n", now.Sub(begun).Minutes(), v[0].value/1e6, v[1].value/1e6, v[2].value, v[3].value, v[4].value, l.take())
 			if !now.Before(end) {
 				break
 			}
