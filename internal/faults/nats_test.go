@@ -19,7 +19,7 @@ func TestNATSServerKilled(t *testing.T) {
 	r := newRun(t, t.TempDir())
 	r.NATS = []string{s.URL}
 	for range rounds(1, 5) {
-		r.killServers(rounds(2, 5), func() *natstest.Server { return s })
+		r.disturb(rounds(2, 5), func() { r.kill(s) })
 	}
 	r.drain()
 	r.check()
@@ -31,24 +31,102 @@ func TestNATSLeaderKilled(t *testing.T) {
 	r := newRun(t, t.TempDir())
 	r.NATS = natstest.URLs(servers)
 	for range rounds(1, 3) {
-		r.killServers(rounds(1, 3), func() *natstest.Server { return r.leader(servers) })
+		r.disturb(rounds(1, 3), func() { r.kill(r.leader(servers)) })
 	}
 	r.drain()
 	r.check()
+}
+
+// TestNATSCutOff cuts the network between the process and the server that has the log, for so short that nobody notices, or longer.
+func TestNATSCutOff(t *testing.T) {
+	if !long() {
+		t.Skip("it takes long; queue/external: TestCutOff")
+	}
+	p := natstest.NewProxy(t, natstest.Run(t, natstest.Config{SyncAlways: true}))
+	r := newRun(t, t.TempDir())
+	r.NATS = []string{p.URL}
+	for range 4 {
+		r.disturb(3, func() {
+			p.Cut()
+			<-time.After(time.Duration(r.random.IntN(12_000)) * time.Millisecond)
+			p.Mend()
+		})
+	}
+	r.drain()
+	r.check()
+}
+
+// TestNATSLeaderCutOff cuts, of three servers, the one that leads the log off from the two others, while the process can reach all.
+func TestNATSLeaderCutOff(t *testing.T) {
+	if !long() {
+		t.Skip("it takes long; queue/external: TestLeaderIsCutOff")
+	}
+	servers := natstest.RunCluster(t, natstest.Config{Cuttable: true}, 3)
+	r := newRun(t, t.TempDir())
+	r.NATS = natstest.URLs(servers)
+	for range 3 {
+		r.disturb(2, func() {
+			alone := r.leader(servers)
+			alone.Cut()
+			<-time.After(time.Duration(5+r.random.IntN(25)) * time.Second)
+			alone.Mend()
+		})
+	}
+	r.drain()
+	r.check()
+}
+
+// TestNATSLameDuck has, of three servers, the one that leads the log end in order, which comes back.
+func TestNATSLameDuck(t *testing.T) {
+	if !long() {
+		t.Skip("it takes long; queue/external: TestLameDuck")
+	}
+	servers := natstest.RunCluster(t, natstest.Config{Extra: "lame_duck_duration: 30s, lame_duck_grace_period: 1s\n"}, 3)
+	r := newRun(t, t.TempDir())
+	r.NATS = natstest.URLs(servers)
+	for range 3 {
+		r.disturb(2, func() {
+			s := r.leader(servers)
+			if err := s.LameDuck(); err != nil {
+				r.Fatal(err)
+			}
+			for s.Running() {
+				<-time.After(100 * time.Millisecond)
+			}
+			if err := s.Start(); err != nil {
+				r.Fatal(err)
+			}
+		})
+	}
+	r.drain()
+	r.check()
+}
+
+// kill kills a server, which comes back after a while.
+func (r *run) kill(s *natstest.Server) {
+	s.Kill()
+	<-time.After(time.Duration(r.random.IntN(3000)) * time.Millisecond)
+	if err := s.Start(); err != nil {
+		r.Fatal(err)
+	}
 }
 
 // saved is how long after the first event that is stored again everything is that was acknowledged to the broker meanwhile: each of
 // several streams may have to elect a leader.
 const saved = 6 * time.Second
 
-// killServers runs a child meanwhile, which is killed in the end.
-func (r *run) killServers(times int, which func() *natstest.Server) {
+// disturb runs a child, which a fault strikes now and then, and which is killed in the end.
+func (r *run) disturb(times int, fault func()) {
 	r.Helper()
 	next := 200 + r.random.IntN(1000)
-	var up, stored time.Time // when the server was, and an event after it
+	var up, stored time.Time // when the fault was over, and an event was stored after it
+	var worst time.Duration
 	err := r.process(func(n int, e history.Event, v victim) {
 		if stored.IsZero() && e.Kind == history.Stored && e.Wall > up.UnixNano() {
 			stored = time.Now()
+			if !up.IsZero() {
+				worst = max(worst, stored.Sub(up))
+			}
 		}
 		switch {
 		case n < next, stored.IsZero():
@@ -62,17 +140,13 @@ func (r *run) killServers(times int, which func() *natstest.Server) {
 		if times--; times < 0 {
 			return
 		}
-		s := which()
-		s.Kill()
-		<-time.After(time.Duration(r.random.IntN(3000)) * time.Millisecond)
-		if err := s.Start(); err != nil {
-			r.Fatal(err)
-		}
+		fault()
 		up, stored = time.Now(), time.Time{}
 	})
 	if err == nil || times >= 0 {
 		r.Fatalf("the child ended by itself: %v", err)
 	}
+	r.Logf("after a fault nothing was stored for %v at most", worst)
 	r.crashed("kill")
 }
 

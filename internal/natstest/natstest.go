@@ -28,6 +28,7 @@ type Config struct {
 	SyncAlways bool   // acknowledge what is on the disk
 	Accounts   int    // so many accounts with JetStream, of the users 1, 2 and so on with the password of [Password]; nobody else gets in
 	Extra      string // more lines of the configuration, which [Server.Reload] may change
+	Cuttable   bool   // those of a cluster can be cut off from each other
 }
 
 // Password is that of each user.
@@ -39,10 +40,12 @@ type Server struct {
 	URL   string
 	Store string // the directory of what it stores
 
+	address     string
 	dir, config string
 	fixed       string        // what is always in the configuration
 	health      string        // where it tells whether it is well
 	process     *os.Process   // nil while it does not run
+	routes      []*Proxy      // to and from the others of its cluster, if it can be cut off
 	ended       chan struct{} // closed when the process has ended
 }
 
@@ -85,12 +88,11 @@ func run(t testing.TB, c Config, n int) []*Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var routes []string
-	for i := range n {
-		routes = append(routes, fmt.Sprintf("nats-route://127.0.0.1:%d", ports[3*i]))
-	}
 	servers := make([]*Server, n)
 	for i := range servers {
+		servers[i] = &Server{Name: fmt.Sprintf("n%d", i)}
+	}
+	for i, s := range servers {
 		dir := t.TempDir()
 		var b strings.Builder
 		fmt.Fprintf(&b, "server_name: n%d\nlisten: 127.0.0.1:%d\nhttp: 127.0.0.1:%d\nmax_payload: 8MB\nlog_file: %q\n", i, ports[3*i+1], ports[3*i+2],
@@ -101,7 +103,24 @@ func run(t testing.TB, c Config, n int) []*Server {
 		}
 		fmt.Fprintf(&b, "jetstream { store_dir: %q, max_file_store: 1024TB, sync_interval: %s }\n", filepath.Join(dir, "store"), sync)
 		if n > 1 {
-			fmt.Fprintf(&b, "cluster { name: test, listen: 127.0.0.1:%d, routes: [%s] }\n", ports[3*i], strings.Join(routes, ", "))
+			var routes []string
+			for j, other := range servers {
+				address := fmt.Sprintf("127.0.0.1:%d", ports[3*j])
+				if c.Cuttable && j != i {
+					p, err := newProxy(t, address)
+					if err != nil {
+						t.Fatal(err)
+					}
+					s.routes, other.routes = append(s.routes, p), append(other.routes, p)
+					address = p.listener.Addr().String()
+				}
+				routes = append(routes, "nats-route://"+address)
+			}
+			fmt.Fprintf(&b, "cluster { name: test, listen: 127.0.0.1:%d, routes: [%s]", ports[3*i], strings.Join(routes, ", "))
+			if c.Cuttable {
+				b.WriteString(", advertise: \"127.0.0.1:1\"") // no way past the proxies
+			}
+			b.WriteString(" }\n")
 		}
 		if c.Accounts > 0 {
 			b.WriteString("accounts {\n")
@@ -110,15 +129,12 @@ func run(t testing.TB, c Config, n int) []*Server {
 			}
 			b.WriteString("}\n")
 		}
-		s := &Server{
-			Name: fmt.Sprintf("n%d", i),
-			URL:  fmt.Sprintf("nats://127.0.0.1:%d", ports[3*i+1]), health: fmt.Sprintf("http://127.0.0.1:%d/healthz", ports[3*i+2]),
-			Store: filepath.Join(dir, "store"), dir: dir, config: filepath.Join(dir, "config"), fixed: b.String(),
-		}
+		s.address = fmt.Sprintf("127.0.0.1:%d", ports[3*i+1])
+		s.URL, s.health = "nats://"+s.address, fmt.Sprintf("http://127.0.0.1:%d/healthz", ports[3*i+2])
+		s.Store, s.dir, s.config, s.fixed = filepath.Join(dir, "store"), dir, filepath.Join(dir, "config"), b.String()
 		if err := s.configure(c.Extra); err != nil {
 			t.Fatal(err)
 		}
-		servers[i] = s
 	}
 	t.Cleanup(func() {
 		for _, s := range servers {
@@ -244,6 +260,33 @@ func (s *Server) wait() error {
 		}
 	}
 }
+
+// Cut cuts the server off from the others of its cluster, with [Config.Cuttable]. Clients go on to reach it.
+func (s *Server) Cut() {
+	for _, p := range s.routes {
+		p.Cut()
+	}
+}
+
+// Mend undoes Cut.
+func (s *Server) Mend() {
+	for _, p := range s.routes {
+		p.Mend()
+	}
+}
+
+// Running reports whether the server has not ended.
+func (s *Server) Running() bool {
+	select {
+	case <-s.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+// LameDuck has a running server hand over what it leads and send its clients away, and then end.
+func (s *Server) LameDuck() error { return s.signal("ldm") }
 
 // Kill ends the server as a crash does. Killing one that does not run does nothing.
 func (s *Server) Kill() {

@@ -39,7 +39,6 @@ func leader(t *testing.T, js jetstream.JetStream, stream string, servers []*nats
 
 // load publishes from some goroutines, each an event as soon as the one before is stored, until the test says enough.
 type load struct {
-	n       *node
 	stop    chan struct{}
 	group   sync.WaitGroup
 	stored  [4]int       // by publisher, once it has ended
@@ -49,7 +48,7 @@ type load struct {
 }
 
 func startLoad(t *testing.T, n *node) *load {
-	l := &load{n: n, stop: make(chan struct{})}
+	l := &load{stop: make(chan struct{})}
 	l.last.Store(time.Now().UnixNano())
 	for p := range l.stored {
 		l.group.Go(func() {
@@ -89,18 +88,18 @@ func (l *load) more(t *testing.T, n int64) time.Duration {
 	return time.Duration(l.longest.Load())
 }
 
-// end stops the load, and checks that everything is there that was acknowledged, once and in order.
-func (l *load) end(t *testing.T) {
+// end stops the load, and checks that a node has everything that was acknowledged, once and in order.
+func (l *load) end(t *testing.T, n *node) {
 	t.Helper()
 	close(l.stop)
 	l.group.Wait()
 	until(t, "the index to catch up", func() bool {
-		_, err := l.n.History(t.Context(), "load/0", queue.StartFirst, 1)
+		_, err := n.History(t.Context(), "load/0", queue.StartFirst, 1)
 		return err == nil
 	})
 	for p, want := range l.stored {
 		i := 0
-		for e, err := range l.n.Events(t.Context(), fmt.Sprint("load/", p), queue.StartFirst) {
+		for e, err := range n.Events(t.Context(), fmt.Sprint("load/", p), queue.StartFirst) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -154,7 +153,7 @@ func TestLeaderIsKilled(t *testing.T) {
 		}
 	}
 	t.Logf("all killed: no event for %v", l.more(t, 500))
-	l.end(t)
+	l.end(t, n)
 	last := n.End()
 	until(t, "all to be delivered", func() bool { return seen.last.Load() == last.Seq })
 	until(t, "health", func() bool { return n.Health() == nil && e.Health() == nil })

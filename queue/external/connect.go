@@ -15,6 +15,7 @@ import (
 
 const (
 	connectTimeout = 5 * time.Second
+	newcomer       = 4 * time.Second  // how long JetStream need not answer over a connection that was moved
 	startPatience  = 10 * time.Second // with a JetStream that does not answer, which may be without a leader
 
 	// oldest is the first version that has what package queue uses: batches that are stored together or not at all.
@@ -67,8 +68,13 @@ func (e *Engine) connect(name string, more ...nats.Option) (*nats.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect %q to %s: %w", name, urls, err)
 	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
 	e.mu.Lock()
-	e.links = append(e.links, &link{nc, time.Now()})
+	e.links = append(e.links, &link{nc, js, time.Now()})
 	e.mu.Unlock()
 	return nc, nil
 }
@@ -106,6 +112,7 @@ func (e *Engine) complain(err error) {
 // link is a connection.
 type link struct {
 	*nats.Conn
+	js       jetstream.JetStream
 	answered time.Time // when JetStream last answered over it, or there was no connection; owned by the loop that looks
 }
 
@@ -115,13 +122,15 @@ func (e *Engine) look(l *link) {
 	ctx, cancel := context.WithTimeout(context.Background(), renewTimeout)
 	defer cancel()
 	if l.IsConnected() {
-		_, err := l.RequestWithContext(ctx, "$JS.API.INFO", nil)
+		_, err := l.js.AccountInfo(ctx) // one that is cut off answers that it has no leader
 		if err != nil && time.Since(l.answered) < leaseEnds {
 			return
 		}
 		if err != nil && l.IsConnected() {
 			e.log.Warn("JetStream does not answer: trying another server", "connection", l.Opts.Name, "server", l.ConnectedUrlRedacted(), "cause", err)
 			l.ForceReconnect() // fails if it was closed
+			l.answered = time.Now().Add(-leaseEnds + newcomer)
+			return
 		}
 	}
 	l.answered = time.Now()

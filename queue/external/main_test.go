@@ -24,7 +24,10 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 // startOn starts an engine that is closed with the test.
 func startOn(t *testing.T, c Config, servers ...*natstest.Server) *Engine {
 	t.Helper()
-	c.URLs, c.Logger = natstest.URLs(servers), quiet()
+	c.Logger = quiet()
+	if c.URLs == nil {
+		c.URLs = natstest.URLs(servers)
+	}
 	e, err := Start(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)

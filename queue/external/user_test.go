@@ -115,7 +115,7 @@ func TestCredentials(t *testing.T) {
 	unwell(t, n, nats.ErrAuthorization)
 	i.user(path, i.account, time.Time{})
 	t.Logf("credentials revoked: no event for %v", l.more(t, 100))
-	l.end(t)
+	l.end(t, n)
 }
 
 // subjects are those that docs/operations.md says a user has to be allowed to publish to.
@@ -189,5 +189,5 @@ func TestPermissionIsTakenAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("no event for %v", l.more(t, 100))
-	l.end(t)
+	l.end(t, n)
 }
