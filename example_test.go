@@ -20,8 +20,8 @@ func Example() {
 
 	srv := holdpost.NewServer(nil)
 	main := srv.Of("/")
-	main.OnConnection(func(_ context.Context, s *holdpost.Socket) error {
-		return s.Join("lobby")
+	main.Use(func(_ context.Context, s *holdpost.Socket) error {
+		return s.Join("lobby") // before its client hears that it is in
 	})
 	holdpost.On(main, chat, func(ctx context.Context, s *holdpost.Socket, text string) error {
 		return chat.Emit(ctx, s.To("lobby"), text)

@@ -33,8 +33,9 @@ func (n *Namespace) Use(gates ...Gate) {
 	n.register(func(h *hooks) { h.gates = slices.Concat(h.gates, gates) })
 }
 
-// OnConnection adds a handler that runs when a socket was let in, before its first event. What it emits leaves together, up to
-// 5 ms behind the reply to the client's CONNECT. An error is logged and disconnects the socket.
+// OnConnection adds a handler that runs when a socket was let in, before its first event. The client may have heard of that already:
+// a room that it is to be in by then is joined by a gate, see [Namespace.Use]. What the handler emits leaves together, up to 5 ms
+// behind the reply to the client's CONNECT. An error is logged and disconnects the socket.
 func (n *Namespace) OnConnection(f func(ctx context.Context, s *Socket) error) {
 	n.register(func(h *hooks) { h.connect = append(slices.Clip(h.connect), f) })
 }
