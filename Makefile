@@ -53,7 +53,7 @@ endure:
 faults:
 	HOLDPOST_FAULTS=long go test -count=1 -timeout 30m -v ./internal/faults
 
-# The recipes for proxies in docs/operations.md, each with long quiet connections and spoilt in the usual ways. It installs those that are missing.
+# The recipes for proxies in docs/operations.md, each with long quiet connections and spoilt in the usual ways. It installs those that are missing, but Traefik, which is tried if it is there.
 proxies: $(CLIENTS)
 	.ci/need nginx haproxy apache2 caddy
 	HOLDPOST_LONG=1 go test -count=1 -timeout 20m -v -run TestProxies ./conformance

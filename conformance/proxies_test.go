@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/holdpost/holdpost/client"
 )
@@ -26,10 +27,11 @@ var long = os.Getenv("HOLDPOST_LONG") != ""
 type proxy struct {
 	program  string
 	language string // of the recipe's code block
-	listen   string // what stands there for the address to listen on
+	listen   string // what stands there for the address to listen on; "" if args have it
 	around   string // the rest of the configuration; RECIPE and DIR stand for what they say
 	args     []string
 	quick    bool // tried in every run
+	late     bool // it listens before it has read its routes, and answers 404
 	spoilt   []spoilt
 }
 
@@ -84,6 +86,11 @@ RECIPE`,
 		program: "caddy", language: "caddy", listen: ":80", args: []string{"run", "--adapter", "caddyfile", "--config", "FILE"},
 		around: "{\n\tadmin off\n\tdefault_bind 127.0.0.1\n}\nRECIPE",
 	},
+	{
+		program: "traefik", language: "yml", args: []string{"--entryPoints.web.address=ADDRESS", "--providers.file.filename=FILE"}, late: true,
+		around: "RECIPE",
+		spoilt: []spoilt{{"127.0.0.1:7300", "127.0.0.1:1", "server", "how the proxy reaches it", false}},
+	},
 }
 
 func asRoot(line string) string {
@@ -102,7 +109,7 @@ func TestProxies(t *testing.T) {
 			program, err := exec.LookPath(p.program)
 			if err != nil {
 				if program, err = exec.LookPath("/usr/sbin/" + p.program); err != nil {
-					t.Skipf("%s is not installed: make proxies installs it on Debian", p.program)
+					t.Skipf("%s is not installed", p.program)
 				}
 			}
 			if !p.quick && !long {
@@ -184,15 +191,17 @@ func (p *proxy) start(t *testing.T, program, server string, wrong *spoilt) strin
 		replace("127.0.0.1:7300", server)
 	}
 	host, port, _ := net.SplitHostPort(address)
-	replace(p.listen, strings.NewReplacer(":80", ":"+port, "*", host, " 80", " "+address, "bind :80", "bind "+address).Replace(p.listen))
+	if p.listen != "" {
+		replace(p.listen, strings.NewReplacer(":80", ":"+port, "*", host, " 80", " "+address, "bind :80", "bind "+address).Replace(p.listen))
+	}
 	around := strings.NewReplacer("RECIPE", recipe, "DIR", dir, "ADDRESS", address, "MODULES", "/usr/lib/apache2/modules").Replace(p.around)
-	file := filepath.Join(dir, "config")
+	file := filepath.Join(dir, "config.yml") // most take any name
 	if err := os.WriteFile(file, []byte(around), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	args := make([]string, len(p.args))
 	for i, a := range p.args {
-		args[i] = strings.NewReplacer("FILE", file, "DIR", dir).Replace(a)
+		args[i] = strings.NewReplacer("FILE", file, "DIR", dir, "ADDRESS", address).Replace(a)
 	}
 	cmd := exec.Command(program, args...)
 	said := &output{}
@@ -210,6 +219,15 @@ func (p *proxy) start(t *testing.T, program, server string, wrong *spoilt) strin
 		}
 	})
 	listens(t, address, said)
+	for deadline := time.Now().Add(patience); p.late; {
+		if status, _ := get("http://" + address + "/socket.io/"); status != http.StatusNotFound {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s passes nothing on", p.program)
+		}
+		<-time.After(10 * time.Millisecond)
+	}
 	return "http://" + address
 }
 
