@@ -29,12 +29,18 @@ type ledger struct {
 	ends     map[place]end
 	farthest end // of those through
 
-	endedIn   map[place]int  // the life of the process in which an event was settled, as receipts say
-	delivered map[visit]bool // likewise
-	settled   map[visit]bool // and these should have been delivered
-	unseen    map[visit]bool // delivered, and nobody saw it
-	acked     place          // up to here
-	stored    map[int]int64  // when the last one of a life of the process was kept
+	ended     map[place]ending // where an event was settled, as receipts say
+	delivered map[visit]bool   // likewise
+	settled   map[visit]bool   // and these should have been delivered
+	unseen    map[visit]bool   // delivered, and nobody saw it
+	acked     place            // up to here
+	stored    map[int]int64    // when the last one of a life of the process was kept
+}
+
+// ending is when a receipt says that an event was settled, and in which life of the process.
+type ending struct {
+	life int
+	wall int64
 }
 
 // receipts holds what queues say of their events against what consumers saw and did.
@@ -70,7 +76,7 @@ func (rs *receipts) observe(e Event) {
 	case Queue:
 		if e.Receipts && rs.ledgers[e.Queue] == nil {
 			rs.ledgers[e.Queue] = &ledger{reader: rs.queues[e.Queue], visits: map[visit]*deed{}, through: map[visit]bool{}, rejected: map[place]bool{},
-				ends: map[place]end{}, endedIn: map[place]int{}, delivered: map[visit]bool{}, settled: map[visit]bool{}, unseen: map[visit]bool{}, stored: map[int]int64{}}
+				ends: map[place]end{}, ended: map[place]ending{}, delivered: map[visit]bool{}, settled: map[visit]bool{}, unseen: map[visit]bool{}, stored: map[int]int64{}}
 		}
 	}
 	l := rs.ledgers[e.Queue]
@@ -125,7 +131,7 @@ func (rs *receipts) receipt(l *ledger, v visit, e Event) {
 	case "delivered":
 		l.delivered[v] = true
 		switch {
-		case l.shared && l.endedIn[v.place] == life && life > 0:
+		case l.shared && life > 0 && l.ended[v.place].life == life && e.Wall > l.ended[v.place].wall: // it may be stored later: at first it was not
 			untrue("it was settled before")
 		case d == nil:
 			l.unseen[v] = true
@@ -163,7 +169,7 @@ func (rs *receipts) receipt(l *ledger, v visit, e Event) {
 			untrue("it has no time to live")
 		}
 	}
-	l.endedIn[v.place] = max(1, life)
+	l.ended[v.place] = ending{max(1, life), e.Wall}
 }
 
 // conclude looks for receipts that are missing: what a queue does not hold any more has to have one that says why.
@@ -185,7 +191,7 @@ func (rs *receipts) conclude() {
 			}
 		}
 		for i, x := range l.entries[l.begin:] {
-			if l.endedIn[x.place] == 0 && x.place.compare(l.acked) > 0 && !l.told(l.begin+i) && !x.gone && x.ttl == 0 && !rs.excused(l, x) {
+			if l.ended[x.place].life == 0 && x.place.compare(l.acked) > 0 && !l.told(l.begin+i) && !x.gone && x.ttl == 0 && !rs.excused(l, x) {
 				rs.violate(Untold, "queue %s: %s is not held any more, and no receipt says why", l.name, x)
 			}
 		}

@@ -38,6 +38,7 @@ func TestReceiptMutations(t *testing.T) {
 			i := find(t, es, receipt("work", "acked", 1))
 			again := es[i]
 			again.Content = "delivered"
+			again.Wall++
 			return slices.Insert(es, i+1, again)
 		}},
 		{"acked, and it was not", history.Untrue, change("work", "nacked", 1, func(e *history.Event) { e.Content = "acked" })},
