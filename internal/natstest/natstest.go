@@ -29,6 +29,7 @@ type Config struct {
 	Accounts   int    // so many accounts with JetStream, of the users 1, 2 and so on with the password of [Password]; nobody else gets in
 	Extra      string // more lines of the configuration, which [Server.Reload] may change
 	Cuttable   bool   // those of a cluster can be cut off from each other
+	Dir        string // of what the first server stores; "" = one of the test
 }
 
 // Password is that of each user.
@@ -101,7 +102,11 @@ func run(t testing.TB, c Config, n int) []*Server {
 		if c.SyncAlways {
 			sync = "always"
 		}
-		fmt.Fprintf(&b, "jetstream { store_dir: %q, max_file_store: 1024TB, sync_interval: %s }\n", filepath.Join(dir, "store"), sync)
+		s.Store = filepath.Join(dir, "store")
+		if i == 0 && c.Dir != "" {
+			s.Store = c.Dir
+		}
+		fmt.Fprintf(&b, "jetstream { store_dir: %q, max_file_store: 1024TB, sync_interval: %s }\n", s.Store, sync)
 		if n > 1 {
 			var routes []string
 			for j, other := range servers {
@@ -131,7 +136,7 @@ func run(t testing.TB, c Config, n int) []*Server {
 		}
 		s.address = fmt.Sprintf("127.0.0.1:%d", ports[3*i+1])
 		s.URL, s.health = "nats://"+s.address, fmt.Sprintf("http://127.0.0.1:%d/healthz", ports[3*i+2])
-		s.Store, s.dir, s.config, s.fixed = filepath.Join(dir, "store"), dir, filepath.Join(dir, "config"), b.String()
+		s.dir, s.config, s.fixed = dir, filepath.Join(dir, "config"), b.String()
 		if err := s.configure(c.Extra); err != nil {
 			t.Fatal(err)
 		}
