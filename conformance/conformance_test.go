@@ -38,6 +38,12 @@ func TestPlayground(t *testing.T) {
 	runScript(t, "playground.mjs", newServer(t), "HOLDPOST_CHROMIUM="+chromium, "HOLDPOST_ARTIFACTS="+artifacts)
 }
 
+// A browser whose connections break before the answers to its polls and POSTs are there, and that repeats them.
+func TestRepeatedRequests(t *testing.T) {
+	skipShort(t)
+	runScript(t, "repeats.mjs", newServer(t), "HOLDPOST_CHROMIUM="+chromium)
+}
+
 // The bundles of the official client come from the server itself, under the names that pages know.
 func TestClientBundle(t *testing.T) {
 	if testing.Short() {

@@ -2,10 +2,12 @@ package engineio
 
 import (
 	"errors"
+	"hash/maphash"
 	"io"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 
 var (
 	errOverlap     = errors.New("two requests at once")
+	errRepeated    = errors.New("poll repeated: what the first one was answered is lost")
 	errAborted     = errors.New("request aborted")
 	errContentType = errors.New("request body is not text")
 	errEncoding    = errors.New("request body is encoded")
@@ -38,6 +41,40 @@ func (s *Session) wakeLocked() {
 	}
 }
 
+// turnedDownLocked returns why a request can't be served now, nil when it can. busy tells that another one of its kind is being served.
+func (s *Session) turnedDownLocked(busy bool) *Refusal {
+	switch {
+	case s.state() == stateEnded:
+		return unknownSession
+	case s.ws != nil:
+		return badRequest.because(errTransport)
+	case busy:
+		return badRequest.because(errOverlap)
+	}
+	return nil
+}
+
+// turnDown refuses a request, and ends the session if something is lost or out of order by it.
+func (s *Session) turnDown(w http.ResponseWriter, r *http.Request, no *Refusal) {
+	if no.Err == errOverlap || no.Err == errRepeated {
+		s.end(ReasonTransportError, no.Err, nil)
+	}
+	s.server.refuse(w, r, no)
+}
+
+// stampOf returns what tells a request from the others of its kind and session, 0 for nothing: its parameter t. Browsers repeat a
+// request, a POST too, when the connection that they had kept breaks before the answer comes; and the official client, among others,
+// gives each request a t of its own. One of digits alone is a time, which two of them may have in common.
+func stampOf(r *http.Request) uint64 {
+	t := parseQuery(r.URL.RawQuery).t
+	if strings.Trim(t, "0123456789") == "" {
+		return 0
+	}
+	return maphash.String(stampSeed, t)
+}
+
+var stampSeed = maphash.MakeSeed()
+
 // An answer is what a poll gets.
 type answer struct {
 	messages [maxPollPackets]*Message
@@ -56,21 +93,17 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 		s.visit() // ahead of the wheel
 		s.mu.Lock()
 	}
-	switch {
-	case s.state() == stateEnded:
+	stamp := stampOf(r)
+	no := s.turnedDownLocked(s.poll != nil)
+	if no == nil && stamp != 0 && stamp == s.lastGet {
+		no = badRequest.because(errRepeated)
+	}
+	if no != nil {
 		s.mu.Unlock()
-		s.server.refuse(w, r, unknownSession)
-		return
-	case s.ws != nil:
-		s.mu.Unlock()
-		s.server.refuse(w, r, badRequest.because(errTransport))
-		return
-	case s.poll != nil:
-		s.mu.Unlock()
-		s.end(ReasonTransportError, errOverlap, nil)
-		s.server.refuse(w, r, badRequest.because(errOverlap))
+		s.turnDown(w, r, no)
 		return
 	}
+	s.lastGet = stamp
 	p := &poll{wake: make(chan struct{}, 1), behind: s.candidate != nil, held: s.probed && !s.letGo}
 	s.poll = p
 	s.polledLocked()
@@ -255,21 +288,18 @@ func (s *Session) responded(a *answer, err error) {
 // servePost takes the packets that a client sends.
 func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	switch {
-	case s.state() == stateEnded:
+	stamp := stampOf(r)
+	if stamp != 0 && stamp == s.lastPost && !s.posting {
 		s.mu.Unlock()
-		s.server.refuse(w, r, unknownSession)
-		return
-	case s.ws != nil:
-		s.mu.Unlock()
-		s.server.refuse(w, r, badRequest.because(errTransport))
-		return
-	case s.posting:
-		s.mu.Unlock()
-		s.end(ReasonTransportError, errOverlap, nil)
-		s.server.refuse(w, r, badRequest.because(errOverlap))
+		posted(w)
 		return
 	}
+	if no := s.turnedDownLocked(s.posting); no != nil {
+		s.mu.Unlock()
+		s.turnDown(w, r, no)
+		return
+	}
+	s.lastPost = stamp
 	s.posting = true
 	s.mu.Unlock()
 
@@ -281,14 +311,15 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	freeBody(buf)
 	s.mu.Lock()
 	s.posting = false // before the response is out, since the next request may come right behind it
+	if err != nil {
+		s.lastPost = 0
+	}
 	s.mu.Unlock()
 
 	h := w.Header()
 	switch err {
 	case nil, errClosePacket:
-		h["Content-Type"] = []string{"text/html"}
-		h["Content-Length"] = []string{"2"}
-		io.WriteString(w, "ok")
+		posted(w)
 	default:
 		status := http.StatusBadRequest
 		switch err {
@@ -301,6 +332,14 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		h["Content-Length"] = []string{"0"}
 		w.WriteHeader(status)
 	}
+}
+
+// posted answers a POST whose packets were taken.
+func posted(w http.ResponseWriter) {
+	h := w.Header()
+	h["Content-Type"] = []string{"text/html"}
+	h["Content-Length"] = []string{"2"}
+	io.WriteString(w, "ok")
 }
 
 // readBody reads the request's body, counting what arrives: a declared length is used to refuse, never to allocate.

@@ -289,11 +289,12 @@ func TestBodies(t *testing.T) {
 	}
 }
 
-// Requests that close their connection do not close the session, and parameters of the application's mean nothing to it.
+// Requests that close their connection do not close the session, and parameters of the application's mean nothing to it, nor a time that
+// stands still.
 func TestConnectionsOfTheirOwn(t *testing.T) {
 	bubble(t, Config{}, func(t *testing.T, h *host) {
 		query, r := h.openPolling()
-		query = "t=P1x&b64=1&foo=a&foo=b&" + query
+		query = "t=1700000000000&b64=1&foo=a&foo=b&" + query
 		for i := range 3 {
 			if status, body := h.Request("POST", query, fmt.Sprint("4", i), "Connection", "close"); status != 200 || body != "ok" {
 				t.Errorf("POST: %d %q", status, body)
@@ -306,6 +307,30 @@ func TestConnectionsOfTheirOwn(t *testing.T) {
 		if got := strings.Join(r.messages(), ""); got != "012" || len(r.reasons()) > 0 {
 			t.Errorf("got %q, closed with %q", got, r.reasons())
 		}
+	})
+}
+
+// A browser repeats a request whose kept connection broke. A POST that was taken already is not taken twice, and a poll ends the
+// session: what the first one was answered has not arrived.
+func TestRepeatedRequests(t *testing.T) {
+	bubble(t, Config{MaxPayload: 100}, func(t *testing.T, h *host) {
+		query, r := h.openPolling()
+		for range 2 {
+			h.wantAnswer("too large", h.background("POST", query+"&t=P0", "4"+strings.Repeat("x", 100)), 413, "")
+		}
+		for _, body := range []string{"4a", "4a", "4b"} {
+			h.wantAnswer("POST", h.background("POST", query+"&t=P1"+body[1:], body), 200, "ok")
+		}
+		if got := strings.Join(r.messages(), ""); got != "ab" {
+			t.Errorf("got %q", got)
+		}
+		for i := range 2 {
+			r.session.Send(true, NewText([]byte("x")))
+			h.wantAnswer("poll", h.background("GET", fmt.Sprint(query, "&t=P2", i), ""), 200, "4x")
+		}
+		r.session.Send(true, NewText([]byte("x")))
+		h.wantAnswer("the same poll", h.background("GET", query+"&t=P21", ""), 400, body3)
+		h.wantEnd("a poll comes twice", r, ReasonTransportError)
 	})
 }
 

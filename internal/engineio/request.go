@@ -200,7 +200,8 @@ func validOrigin(h http.Header) bool {
 // A query holds the parameters that belong to the protocol; all others are the application's.
 type query struct {
 	eio, transport, sid string
-	b64                 bool // the client takes no binary payloads (revision 3)
+	t                   string // not the protocol's, but see stampOf
+	b64                 bool   // the client takes no binary payloads (revision 3)
 	repeated            uint8
 }
 
@@ -228,6 +229,9 @@ func parseQuery(raw string) (q query) {
 			bit, dst = repeatedSID, &q.sid
 		case "b64":
 			q.b64 = true
+			continue
+		case "t":
+			q.t = value
 			continue
 		default:
 			continue
