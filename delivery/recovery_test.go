@@ -1,9 +1,12 @@
 package delivery_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/holdpost/holdpost/delivery"
 )
 
 // What rooms a client was in, and what it missed there, survives a restart of the server.
@@ -59,4 +62,39 @@ func TestRecoveryOfMuch(t *testing.T) {
 		t.Fatal("not recovered")
 	}
 	ann.want("missed", want...)
+}
+
+// Who is recovered has all subscriptions in its session at all times: a server that is killed meanwhile loses none.
+func TestSubscriptionsStayInTheSession(t *testing.T) {
+	const subscriptions = 20
+	p := newPost(t, true, nil)
+	ann := p.guest("ann")
+	for i := range subscriptions {
+		ann.ok(nil, "subscribe", fmt.Sprint("topic/", i))
+	}
+	before := p.journals.Broker.End()
+	ann.Close()
+	if !ann.connect() {
+		t.Fatal("not recovered")
+	}
+	ann.ok(nil, "join", "lobby") // answered when the session has it
+	stored := 0
+	for e, err := range p.journals.Broker.Events(t.Context(), "s="+ann.pid, before.After()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		var state struct {
+			Values map[string][]delivery.Subscription
+		}
+		if err := json.Unmarshal(e.Attachments[0], &state); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(state.Values["delivery.subscriptions"]); n != subscriptions {
+			t.Errorf("a session with %d of %d subscriptions", n, subscriptions)
+		}
+		stored++
+	}
+	if stored == 0 {
+		t.Error("the session was not stored")
+	}
 }
