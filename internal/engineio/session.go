@@ -54,11 +54,11 @@ type Session struct {
 	ws        *socket // WebSocket or WebTransport, nil while polling
 	candidate *socket // one that wants to take over
 	poll      *poll   // the request that waits
+	lastGet   uint64  // the stamp of the last poll
+	lastPost  uint64  // and of the last POST
 	probed    bool    // the candidate has said so: polls are answered at once
 	letGo     bool    // and one was
 	posting   bool    // a request's body is being read
-	lastGet   uint64  // the stamp of the last poll
-	lastPost  uint64  // and of the last POST
 	lingers   bool    // ended, and the WebSocket's peer has yet to hang up
 	lastWord  byte    // what a poll gets to hear at the end: close or noop
 	awaiting  bool    // a ping is unanswered
