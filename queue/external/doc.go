@@ -18,7 +18,9 @@
 // The record also has the log's epoch, how earlier ones ended, and for each stream when it was made and the highest sequence that was
 // acknowledged, at most a second old. [Start] compares it, and what the node's index has seen, with the streams. If a stream is another
 // one than it was, or has come to end earlier, it returns a [*LossError] and begins nothing; with AcceptLoss it begins a new epoch, and
-// readers are told of the gap. What is missing in the middle of a stream it does not notice: replicas are the cluster's to keep alike.
+// readers are told of the gap. What is missing in the middle of a stream it does not notice: servers tell how many messages are deleted,
+// but not on whose behalf, and a replica that begins to lead may tell fewer for a moment, so that a count would raise false alarms.
+// Replicas are the cluster's to keep alike.
 //
 // # Outages
 //
