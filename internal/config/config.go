@@ -188,7 +188,7 @@ func Default() *Config {
 	c.Auth.MaxLifetime = 30 * 24 * time.Hour
 	c.Limits.ConnectionsPerAddress = 1000
 	c.Limits.ConnectionsPerIdentity = 100
-	c.Limits.HandshakesBurst = 100
+	c.Limits.HandshakesBurst = 20
 	c.Limits.HandshakesWait = 5 * time.Second
 	c.Limits.TLSHandshakes = 256
 	c.Limits.EventsPerSecond = 200
