@@ -30,6 +30,7 @@ const (
 	pause    = 100 * time.Millisecond
 
 	noLeader = 10008 // "JetStream system temporarily unavailable"
+	noPeers  = 10005 // "no suitable peers for placement", of which some may just have been started
 )
 
 // NewEpoch returns a random number that is not 0.
@@ -60,7 +61,7 @@ func Patiently(ctx context.Context, f func(ctx context.Context) error) error {
 		cancel()
 		api, _ := errors.AsType[*jetstream.APIError](err)
 		passes := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, nats.ErrNoResponders) ||
-			api != nil && api.ErrorCode == noLeader
+			api != nil && (api.ErrorCode == noLeader || api.ErrorCode == noPeers)
 		if !passes {
 			return err
 		}
