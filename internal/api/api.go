@@ -30,7 +30,7 @@ type Config struct {
 	Identity func(*holdpost.Socket) string
 	// Authority judges the API keys. While it has none, and without it, whoever reaches the API may do everything.
 	Authority *auth.Authority
-	// Revoked is called when an identity was revoked, to turn out its sockets. nil: nobody is.
+	// Revoked is called when an identity was revoked, stored or not, to turn out its sockets. nil: nobody is.
 	Revoked func()
 	// More are further handlers, by path: metrics, profiles. Those below "/debug/" and "/v1/" need the permission to manage.
 	More map[string]http.Handler

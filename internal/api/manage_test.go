@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -293,4 +294,29 @@ func TestSockets(t *testing.T) {
 		t.Error("nobody was told of the revocation")
 	}
 	n.want(400, "invalid_identity", "POST", "/v1/identities/"+strings.Repeat("x", 256)+"/revoke", "")
+}
+
+// Who is revoked is turned out though the caller has gone away, which is stored all the same, and though it can't be stored.
+func TestRevokedWhateverHappens(t *testing.T) {
+	n := start(t)
+	if err := n.authority.Remember(t.Context(), n.broker); err != nil {
+		t.Fatal(err)
+	}
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	r := httptest.NewRequestWithContext(gone, "POST", "/v1/identities/ann/revoke", nil)
+	r.Host = "127.0.0.1:7301"
+	n.handler.ServeHTTP(httptest.NewRecorder(), r)
+	if kept, err := n.broker.Kept(t.Context(), ""); err != nil || kept["revoked/ann"] == nil || n.revoked != 1 {
+		t.Errorf("without its caller: kept %q, %v, told %d times", kept, err, n.revoked)
+	}
+	n.broker.Close()
+	n.want(503, "closed", "POST", "/v1/identities/bob/revoke", "")
+	if n.revoked != 2 {
+		t.Error("not stored: nobody was told of the revocation")
+	}
+	n.want(400, "invalid_identity", "POST", "/v1/identities/"+strings.Repeat("x", 256)+"/revoke", "")
+	if n.revoked != 2 {
+		t.Error("refused: somebody was told of a revocation")
+	}
 }

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -204,14 +206,20 @@ func orEmpty(args json.RawMessage) []byte {
 	return args
 }
 
-// revoke turns an identity out.
+// revokePatience is how long a revocation may take to be stored, whether its caller still waits or not.
+const revokePatience = 10 * time.Second
+
+// revoke turns an identity out, also when that can't be stored, or the caller does not wait for it.
 func (a *api) revoke(w http.ResponseWriter, r *http.Request) {
-	if err := a.Authority.Revoke(r.Context(), r.PathValue("identity")); err != nil {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), revokePatience)
+	defer cancel()
+	err := a.Authority.Revoke(ctx, r.PathValue("identity"))
+	if _, refused := errors.AsType[*auth.Error](err); !refused && a.Revoked != nil {
+		a.Revoked()
+	}
+	if err != nil {
 		a.refuse(w, r, err)
 		return
-	}
-	if a.Revoked != nil {
-		a.Revoked()
 	}
 	w.WriteHeader(http.StatusNoContent)
 }

@@ -103,7 +103,9 @@ func New(c Config) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Authority{revocations: &revocations{life: r.MaxLifetime + r.Leeway, since: make(map[string]time.Time)}}
+	a := &Authority{revocations: &revocations{
+		storing: make(chan struct{}, 1), life: r.MaxLifetime + r.Leeway, since: make(map[string]time.Time),
+	}}
 	a.rules.Store(r)
 	return a, nil
 }
@@ -244,13 +246,13 @@ func (a *Authority) Ends(c *Client) time.Time {
 }
 
 // Revoke turns an identity out: its tokens that were issued up to now, or do not say when, hold no more. It is durable when
-// Revoke returns nil. An [Error] has the code invalid_identity or too_many, and changed nothing; after an error of the store it may be
-// forgotten when the process ends.
+// Revoke returns nil. An [Error] has the code invalid_identity or too_many, and changed nothing; after any other error, of the store or of
+// ctx, it holds, and may be forgotten when the process ends. Those that are revoked at the same time are stored one after the other.
 func (a *Authority) Revoke(ctx context.Context, identity string) error {
 	if identity == "" || !plain(identity) || len(identity) > maxIdentity {
 		return &Error{Code: "invalid_identity", Detail: "an identity is a text of 1 to 255 bytes"}
 	}
-	return a.revocations.add(ctx, identity, time.Now())
+	return a.revocations.add(ctx, identity)
 }
 
 // NeedsKey tells whether there are API keys: without them the API is open to whoever reaches it.

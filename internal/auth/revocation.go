@@ -27,7 +27,8 @@ type Store interface {
 
 // revocations remembers since when the tokens of an identity hold no more.
 type revocations struct {
-	store Store // nil remembers as long as the process runs
+	store   Store         // nil remembers as long as the process runs
+	storing chan struct{} // has one place, which is taken by who writes to the store
 
 	mu    sync.RWMutex // guards the fields below
 	life  time.Duration
@@ -60,22 +61,32 @@ func (v *revocations) keep(life time.Duration) {
 }
 
 func (v *revocations) revoked(c *Client) bool {
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	since, ok := v.since[c.Identity]
+	since, ok := v.noted(c.Identity)
 	return ok && c.Identity != "" && !c.Issued.After(since)
 }
 
 // add revokes an identity at once, and returns when that is durable. On an error of the store it is for this process alone.
-func (v *revocations) add(ctx context.Context, identity string, now time.Time) error {
-	ended, err := v.note(identity, now)
+func (v *revocations) add(ctx context.Context, identity string) error {
+	ended, err := v.note(identity)
 	if err != nil || v.store == nil {
 		return err
 	}
-	if err := v.store.Keep(ctx, revokedPrefix+identity, now.AppendFormat(nil, time.RFC3339Nano)); err != nil {
-		return fmt.Errorf("store revocation: %w", err)
+	// One at a time: what is stored last of an identity is what holds, and who is revoked again is not removed after that.
+	select {
+	case v.storing <- struct{}{}:
+		defer func() { <-v.storing }()
+	case <-ctx.Done():
+		return fmt.Errorf("store revocation: %w", context.Cause(ctx))
+	}
+	if since, ok := v.noted(identity); ok {
+		if err := v.store.Keep(ctx, revokedPrefix+identity, since.AppendFormat(nil, time.RFC3339Nano)); err != nil {
+			return fmt.Errorf("store revocation: %w", err)
+		}
 	}
 	for _, other := range ended {
+		if _, again := v.noted(other); again {
+			continue
+		}
 		if err := v.store.Keep(ctx, revokedPrefix+other, nil); err != nil {
 			return nil // they mean nothing any more: the next process forgets them
 		}
@@ -84,9 +95,10 @@ func (v *revocations) add(ctx context.Context, identity string, now time.Time) e
 }
 
 // note remembers a revocation, and returns some of those that no token of that time outlives, which it forgets.
-func (v *revocations) note(identity string, now time.Time) (ended []string, err error) {
+func (v *revocations) note(identity string) (ended []string, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	now := time.Now()
 	for other, since := range v.since {
 		if len(ended) < mostForgotten && other != identity && now.Sub(since) > v.life {
 			delete(v.since, other)
@@ -98,4 +110,12 @@ func (v *revocations) note(identity string, now time.Time) (ended []string, err 
 	}
 	v.since[identity] = now
 	return ended, nil
+}
+
+// noted returns since when an identity is revoked, if it is.
+func (v *revocations) noted(identity string) (since time.Time, ok bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	since, ok = v.since[identity]
+	return since, ok
 }

@@ -1,11 +1,15 @@
 package auth
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/holdpost/holdpost/queue"
@@ -87,5 +91,85 @@ func TestRevocationsAreStored(t *testing.T) {
 	store.Broker.Close()
 	if err := a.Revoke(t.Context(), "eve"); queue.Code(err) != "closed" || code(a, "eve", now) != "revoked" {
 		t.Errorf("without a store: %v, then %q", err, code(a, "eve", now))
+	}
+}
+
+// slow is a store that takes its time over one thing, up to when it is let go on.
+type slow struct {
+	letGo chan struct{}
+
+	mu   sync.Mutex // guards the fields below
+	kept map[string][]byte
+	held string // the next that is kept under this name waits
+}
+
+func (s *slow) Keep(_ context.Context, name string, value []byte) error {
+	s.mu.Lock()
+	wait := s.held == name
+	if wait {
+		s.held = ""
+	}
+	s.mu.Unlock()
+	if wait {
+		<-s.letGo
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if value == nil {
+		delete(s.kept, name)
+	} else {
+		s.kept[name] = value
+	}
+	return nil
+}
+
+func (s *slow) Kept(context.Context, string) (map[string][]byte, error) {
+	return maps.Clone(s.kept), nil
+}
+
+// What one revocation stores does not undo what another one has, whichever of them the store takes longer over.
+func TestRevocationsAtTheSameTime(t *testing.T) {
+	for what, c := range map[string]struct{ held, second string }{
+		"one that has ended comes while another one is stored":      {"new", "old"},
+		"one that has ended comes while it is removed":              {"old", "old"},
+		"one comes again while it is stored":                        {"new", "new"},
+		"one comes again while one that has ended is being removed": {"old", "new"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &slow{kept: make(map[string][]byte), letGo: make(chan struct{})}
+				a := newAuthority(t, Config{})
+				if err := a.Remember(t.Context(), s); err != nil {
+					t.Fatal(err)
+				}
+				revoke := func(identity string) {
+					if err := a.Revoke(t.Context(), identity); err != nil {
+						t.Error(err)
+					}
+				}
+				revoke("old")
+				time.Sleep(31 * 24 * time.Hour)
+				s.held = revokedPrefix + c.held
+				var all sync.WaitGroup
+				all.Go(func() { revoke("new") })
+				synctest.Wait()
+				time.Sleep(time.Minute)
+				all.Go(func() { revoke(c.second) })
+				synctest.Wait()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				if err := a.Revoke(ctx, "eve"); !errors.Is(err, context.DeadlineExceeded) || codeOf(a.Valid(&Client{Identity: "eve"})) != "revoked" {
+					t.Errorf("while the store is busy: %v", err)
+				}
+				close(s.letGo)
+				all.Wait()
+				for _, identity := range []string{"new", c.second} {
+					since, _ := a.revocations.noted(identity)
+					if got, err := time.Parse(time.RFC3339Nano, string(s.kept[revokedPrefix+identity])); err != nil || !got.Equal(since) {
+						t.Errorf("%s is stored as of %v, %v, want %v", identity, got, err, since)
+					}
+				}
+			})
+		})
 	}
 }
