@@ -105,7 +105,7 @@ MessagePack needs ` + "`Config.MessagePack`" + `, JavaScript 2.5 ` + "`Config.Al
 
 The clients for Swift, Java, Kotlin, Dart, C++ and .NET speak the same protocol, revision 4 of Engine.IO and 5 of Socket.IO; they are not tested here.
 
-Over long-polling a parameter named t, if a client sends one and it is more than digits, has to be another one for each request of a session, as it is with the official client: two with the same are one that was repeated.
+Over long-polling a client that gives its requests a parameter named t, from the first one on, gives each another one, as the official client does: two with the same are one that was repeated. Times do not count.
 
 `
 

@@ -15,7 +15,7 @@ func (s *server) redirectActor(files *fileGuard) (execute func() error, interrup
 	if s.acme != nil {
 		handler = s.acme.manager.HTTPHandler(handler) // from then on it tries this challenge, too
 	}
-	h := newHTTP(handler, s.log)
+	h := newPublicHTTP(handler, s.log)
 	h.SetKeepAlivesEnabled(false)
 	h.ConnState = files.watch
 	listener := s.reserved(s.plain, true)

@@ -1,9 +1,15 @@
 package app
 
 import (
+	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestRedirectsToHTTPS(t *testing.T) {
@@ -31,3 +37,41 @@ func TestRedirectsToHTTPS(t *testing.T) {
 		}
 	}
 }
+
+// A body that does not come, and that nobody reads, holds a connection for a while and not for ever.
+func TestBodiesThatDoNotCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		l := &oneConn{conn: theirs, closed: make(chan struct{})}
+		h := newPublicHTTP(toHTTPS("443"), slog.New(slog.DiscardHandler))
+		go h.Serve(l)
+		defer h.Close()
+		io.WriteString(ours, "POST / HTTP/1.1\r\nHost: events.example.com\r\nContent-Length: 1000\r\n\r\nx")
+		start := time.Now()
+		if _, err := io.Copy(io.Discard, ours); err != nil {
+			t.Fatal(err)
+		}
+		if d := time.Since(start); d > requestTimeout+time.Second {
+			t.Errorf("held for %v", d)
+		}
+	})
+}
+
+// oneConn is a listener that has one connection.
+type oneConn struct {
+	conn   net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	if conn := l.conn; conn != nil {
+		l.conn = nil
+		return conn, nil
+	}
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+func (l *oneConn) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }

@@ -101,7 +101,7 @@ func (s *server) publicHandler() http.Handler {
 }
 
 func (s *server) publicActor(handler http.Handler, files *fileGuard) (execute func() error, interrupt func(error)) {
-	h := newHTTP(handler, s.log)
+	h := newPublicHTTP(handler, s.log)
 	h.ConnState = files.watch
 	listener := s.reserved(s.public, s.tls == nil)
 	if s.tls != nil {
@@ -285,6 +285,16 @@ func newHTTP(h http.Handler, log *slog.Logger) *http.Server {
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
+
+// newPublicHTTP returns a server that anybody may ask: a request and its body have to be there in time, also what of it nobody reads. Who
+// answers later than that, or reads for longer, sets a deadline of its own.
+func newPublicHTTP(h http.Handler, log *slog.Logger) *http.Server {
+	s := newHTTP(h, log)
+	s.ReadTimeout = requestTimeout
+	return s
+}
+
+const requestTimeout = 30 * time.Second
 
 func serve(h *http.Server, l net.Listener) error {
 	if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -64,10 +64,22 @@ func (s *Session) turnDown(w http.ResponseWriter, r *http.Request, no *Refusal) 
 
 // stampOf returns what tells a request from the others of its kind and session, 0 for nothing: its parameter t. Browsers repeat a
 // request, a POST too, when the connection that they had kept breaks before the answer comes; and the official client, among others,
-// gives each request a t of its own. One of digits alone is a time, which two of them may have in common.
-func stampOf(r *http.Request) uint64 {
+// gives each request a t of its own, the first one too. If that is still the same it is the application's.
+func (s *Session) stampOf(r *http.Request) uint64 {
+	if s.firstStamp == 0 {
+		return 0
+	}
+	stamp := hashStamp(r)
+	if stamp == s.firstStamp {
+		return 0
+	}
+	return stamp
+}
+
+// hashStamp returns 0 for a t that is a time: two requests may have that in common.
+func hashStamp(r *http.Request) uint64 {
 	t := parseQuery(r.URL.RawQuery).t
-	if strings.Trim(t, "0123456789") == "" {
+	if strings.Trim(t, "0123456789.") == "" {
 		return 0
 	}
 	return maphash.String(stampSeed, t)
@@ -93,7 +105,7 @@ func (s *Session) serveGet(w http.ResponseWriter, r *http.Request) {
 		s.visit() // ahead of the wheel
 		s.mu.Lock()
 	}
-	stamp := stampOf(r)
+	stamp := s.stampOf(r)
 	no := s.turnedDownLocked(s.poll != nil)
 	if no == nil && stamp != 0 && stamp == s.lastGet {
 		no = badRequest.because(errRepeated)
@@ -288,38 +300,34 @@ func (s *Session) responded(a *answer, err error) {
 // servePost takes the packets that a client sends.
 func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	stamp := stampOf(r)
-	if stamp != 0 && stamp == s.lastPost && !s.posting {
-		s.mu.Unlock()
-		posted(w)
-		return
-	}
 	if no := s.turnedDownLocked(s.posting); no != nil {
 		s.mu.Unlock()
 		s.turnDown(w, r, no)
 		return
 	}
-	s.lastPost = stamp
 	s.posting = true
 	s.mu.Unlock()
 
 	buf := bodies.Get().(*[]byte)
 	err := s.readBody(w, r, buf)
-	if err == nil {
+	stamp := s.stampOf(r)
+	if repeated := stamp != 0 && stamp == s.lastPost; err == nil && !repeated {
 		err = s.deliver(*buf, r.Header.Get("Content-Type") == octets)
+	}
+	if err == nil {
+		s.lastPost = stamp
 	}
 	freeBody(buf)
 	s.mu.Lock()
 	s.posting = false // before the response is out, since the next request may come right behind it
-	if err != nil {
-		s.lastPost = 0
-	}
 	s.mu.Unlock()
 
 	h := w.Header()
 	switch err {
 	case nil, errClosePacket:
-		posted(w)
+		h["Content-Type"] = []string{"text/html"}
+		h["Content-Length"] = []string{"2"}
+		io.WriteString(w, "ok")
 	default:
 		status := http.StatusBadRequest
 		switch err {
@@ -332,14 +340,6 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		h["Content-Length"] = []string{"0"}
 		w.WriteHeader(status)
 	}
-}
-
-// posted answers a POST whose packets were taken.
-func posted(w http.ResponseWriter) {
-	h := w.Header()
-	h["Content-Type"] = []string{"text/html"}
-	h["Content-Length"] = []string{"2"}
-	io.WriteString(w, "ok")
 }
 
 // readBody reads the request's body, counting what arrives: a declared length is used to refuse, never to allocate.

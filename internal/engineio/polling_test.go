@@ -15,9 +15,15 @@ import (
 )
 
 // openPolling opens a session that nobody polls for.
-func (h *host) openPolling() (sid string, r *recorder) {
+func (h *host) openPolling() (query string, r *recorder) {
 	h.t.Helper()
-	if status, body := h.Request("GET", "EIO=4&transport=polling", ""); status != 200 {
+	return h.openPollingWith("")
+}
+
+// openPollingWith opens one with more parameters, which are to begin with an ampersand.
+func (h *host) openPollingWith(more string) (query string, r *recorder) {
+	h.t.Helper()
+	if status, body := h.Request("GET", "EIO=4&transport=polling"+more, ""); status != 200 {
 		h.t.Fatalf("handshake: %d %s", status, body)
 	}
 	r = h.last()
@@ -289,12 +295,19 @@ func TestBodies(t *testing.T) {
 	}
 }
 
-// Requests that close their connection do not close the session, and parameters of the application's mean nothing to it, nor a time that
-// stands still.
+// Requests that close their connection do not close the session, and parameters of the application's mean nothing to it.
 func TestConnectionsOfTheirOwn(t *testing.T) {
+	for _, first := range []string{"", "&t=P1x", "&t=1700000000.5"} { // whatever their client began with
+		testConnectionsOfTheirOwn(t, first, "t=P1x")
+	}
+	testConnectionsOfTheirOwn(t, "&t=P1y", "t=1700000000.5")
+	testConnectionsOfTheirOwn(t, "&t=P1y", "t=")
+}
+
+func testConnectionsOfTheirOwn(t *testing.T, first, stamp string) {
 	bubble(t, Config{}, func(t *testing.T, h *host) {
-		query, r := h.openPolling()
-		query = "t=1700000000000&b64=1&foo=a&foo=b&" + query
+		query, r := h.openPollingWith(first)
+		query = stamp + "&b64=1&foo=a&foo=b&" + query
 		for i := range 3 {
 			if status, body := h.Request("POST", query, fmt.Sprint("4", i), "Connection", "close"); status != 200 || body != "ok" {
 				t.Errorf("POST: %d %q", status, body)
@@ -314,7 +327,7 @@ func TestConnectionsOfTheirOwn(t *testing.T) {
 // session: what the first one was answered has not arrived.
 func TestRepeatedRequests(t *testing.T) {
 	bubble(t, Config{MaxPayload: 100}, func(t *testing.T, h *host) {
-		query, r := h.openPolling()
+		query, r := h.openPollingWith("&t=P")
 		for range 2 {
 			h.wantAnswer("too large", h.background("POST", query+"&t=P0", "4"+strings.Repeat("x", 100)), 413, "")
 		}

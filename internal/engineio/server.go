@@ -95,6 +95,7 @@ func (srv *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // openPolling begins a session whose first response is this one.
 func (srv *Server) openPolling(w http.ResponseWriter, r *http.Request) {
 	s := srv.newSession(r)
+	s.firstStamp = hashStamp(r)
 	s.enqueueOpen(srv.upgrades)
 	if !srv.begin(s) {
 		srv.refuse(w, r, unavailable)

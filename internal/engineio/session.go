@@ -31,6 +31,8 @@ type Session struct {
 	v3      bool // speaks revision 3 of the protocol, that of Socket.IO v2
 	base64  bool // and takes no binary payloads
 
+	firstStamp uint64 // see stampOf; 0 when its client gives requests none
+
 	// recv is held while the handler is called. Whoever finds it held at the end leaves Closed to the holder.
 	recv sync.Mutex
 	told bool // guarded by recv: Closed was called
@@ -55,7 +57,7 @@ type Session struct {
 	candidate *socket // one that wants to take over
 	poll      *poll   // the request that waits
 	lastGet   uint64  // the stamp of the last poll
-	lastPost  uint64  // and of the last POST
+	lastPost  uint64  // and of the last POST that was taken; owned by the one that posting is about
 	probed    bool    // the candidate has said so: polls are answered at once
 	letGo     bool    // and one was
 	posting   bool    // a request's body is being read

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -381,11 +382,11 @@ func TestAdmission(t *testing.T) {
 	})
 }
 
-// Who comes too early waits for a turn that is near enough, and leaves it to others by going away.
+// Who comes too early waits for a turn that is near enough. Those who are refused, or go away, take none from others.
 func TestAdmissionWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		leaving, leave := context.WithCancel(t.Context())
-		a := NewAdmission(leaving, 10, 1, 300*time.Millisecond, nil)
+		a := NewAdmission(leaving, 10, 1, 350*time.Millisecond, nil)
 		h := a.Around(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		start := time.Now()
 		type answer struct {
@@ -427,6 +428,18 @@ func TestAdmissionWaits(t *testing.T) {
 		synctest.Wait()
 		ask(t.Context())
 		want("one goes", answer{200, tenth}, answer{200, 2 * tenth}, answer{503, 0}, answer{200, 3 * tenth})
+
+		h = a.Around(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		var flood sync.WaitGroup
+		for range 1000 {
+			flood.Go(func() {
+				h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), "GET", "/socket.io/?EIO=4", nil))
+			})
+		}
+		flood.Wait()
+		start = time.Now()
+		ask(t.Context())
+		want("behind those who were let in of a flood", answer{200, tenth})
 
 		for range 2 {
 			ask(t.Context())

@@ -172,25 +172,20 @@ func (a *Admission) turn(ctx context.Context) (refusedBy string) {
 	if a.held.Load() {
 		return "memory"
 	}
-	turn := a.limiter.Reserve()
-	wait := turn.Delay()
-	if wait > time.Duration(a.wait.Load()) {
-		turn.Cancel()
-		return "admission"
-	}
-	if wait == 0 {
+	if a.limiter.Allow() {
 		return ""
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-a.leaving.Done(): // what is behind refuses it
-	case <-ctx.Done():
-		turn.Cancel()
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(a.wait.Load()))
+	defer cancel()
+	stop := context.AfterFunc(a.leaving, cancel)
+	defer stop()
+	err := a.limiter.Wait(ctx) // takes no turn that is too far away
+	switch {
+	case a.leaving.Err() != nil: // what is behind refuses it
+		return ""
+	case err != nil:
 		return "admission"
-	}
-	if a.held.Load() { // meanwhile
+	case a.held.Load(): // meanwhile
 		return "memory"
 	}
 	return ""
