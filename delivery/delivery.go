@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,7 +49,8 @@ type Delivery struct {
 	recoverable   *holdpost.Key[[]Subscription] // the same, for when it is recovered
 	watching      *holdpost.Key[watches]        // likewise
 	presences     *presences
-	held          atomic.Bool // nothing more is handed out
+	work          sync.WaitGroup // what goes on beside the sockets
+	held          atomic.Bool    // nothing more is handed out
 
 	// The event that was encoded last: one event mostly goes to many sockets in a row.
 	plain, withOffset atomic.Pointer[encodedEvent]
@@ -129,15 +131,18 @@ func (d *Delivery) connected(ctx context.Context, s *holdpost.Socket) error {
 	if !d.config.Inbox || identity == "" {
 		return nil
 	}
-	return d.attach(ctx, s, Subscription{Topic: inboxPrefix + identity, From: queue.StartFirst}, false, unasked)
+	return d.attach(ctx, s, Subscription{Topic: inboxPrefix + identity, From: queue.StartFirst}, unasked)
 }
 
 // Hold hands out nothing more, to any socket, for good: what comes is held in the queues. Call it before the server is shut
 // down, so that no event is given to a client that is about to lose its connection.
 func (d *Delivery) Hold() { d.held.Store(true) }
 
-// Close ends what goes on without a socket: grace periods. Call it after the server was shut down.
-func (d *Delivery) Close() { d.presences.close() }
+// Close ends what goes on without a socket, such as grace periods. Call it after the server was shut down.
+func (d *Delivery) Close() {
+	d.work.Wait()
+	d.presences.close()
+}
 
 // prepare encodes an event with or without its offset as the last argument.
 func (d *Delivery) prepare(e *queue.Event, withOffset bool) (*holdpost.Prepared, error) {

@@ -54,6 +54,7 @@ type Subscribed struct {
 type subscriptions struct {
 	mu      sync.Mutex // guards the fields below
 	closed  bool
+	partial bool // those that are to be recovered are not all there yet
 	all     map[subscriptionKey]*subscription
 	watched []place
 }
@@ -67,7 +68,7 @@ func (spec *Subscription) key() subscriptionKey { return subscriptionKey{spec.To
 // topic and queue replaces the first, unless it is the same. The errors are those of package queue, and an [holdpost.Error] with
 // code too_many.
 func (d *Delivery) Subscribe(ctx context.Context, s *holdpost.Socket, spec Subscription) (state Subscribed, err error) {
-	err = d.attach(ctx, s, spec, false, func(sub *subscription) error {
+	err = d.attach(ctx, s, spec, func(sub *subscription) error {
 		state, err = sub.state(ctx)
 		return err
 	})
@@ -75,8 +76,8 @@ func (d *Delivery) Subscribe(ctx context.Context, s *holdpost.Socket, spec Subsc
 }
 
 // attach is Subscribe for those who need not know how the queue stands, which takes counting. ready is called before the queue hands
-// anything to the socket; its error undoes the subscription. recovered says that the session has it already.
-func (d *Delivery) attach(ctx context.Context, s *holdpost.Socket, spec Subscription, recovered bool, ready func(*subscription) error) error {
+// anything to the socket; its error undoes the subscription.
+func (d *Delivery) attach(ctx context.Context, s *holdpost.Socket, spec Subscription, ready func(*subscription) error) error {
 	fail := func(err error) error { return fmt.Errorf("subscribe %q: %w", spec.Topic, err) }
 	mine := d.subscriptionsOf(s)
 	mine.mu.Lock()
@@ -108,7 +109,7 @@ func (d *Delivery) attach(ctx context.Context, s *holdpost.Socket, spec Subscrip
 	sub := &subscription{delivery: d, socket: s, spec: spec, queue: q}
 	consumer, err := q.Attach(queue.ConsumerConfig{
 		Context: s.Context(), Name: s.ID(), Manual: spec.Manual, Prefetch: spec.Prefetch, Exclusive: spec.Exclusive, Sink: sub,
-		Closed: func(err error) { go sub.taken(err) }, // who takes over holds the lock of its own subscriptions
+		Closed: func(err error) { d.work.Go(func() { sub.taken(err) }) }, // who takes over holds the lock of its own subscriptions
 	})
 	if err != nil {
 		return fail(err)
@@ -119,9 +120,7 @@ func (d *Delivery) attach(ctx context.Context, s *holdpost.Socket, spec Subscrip
 	}
 	mine.all[spec.key()] = sub
 	d.presences.enter(place{topic: spec.Topic}, d.config.Identity(s))
-	if !recovered {
-		d.remember(s, mine)
-	}
+	d.remember(s, mine)
 	sub.consumer.Store(consumer)
 	consumer.Resume() // whatever was offered before was refused
 	return nil
@@ -194,6 +193,9 @@ func (d *Delivery) end(sub *subscription) {
 
 // remember has the subscriptions recovered with the socket. mine.mu is held.
 func (d *Delivery) remember(s *holdpost.Socket, mine *subscriptions) {
+	if mine.partial { // the session has them all
+		return
+	}
 	specs := make([]Subscription, 0, len(mine.all))
 	for _, sub := range mine.all {
 		specs = append(specs, sub.spec)
@@ -207,20 +209,24 @@ func (d *Delivery) remember(s *holdpost.Socket, mine *subscriptions) {
 // reattach subscribes a recovered socket to what it was subscribed to. What can't be had any more the client is told by a gap.
 func (d *Delivery) reattach(ctx context.Context, s *holdpost.Socket) error {
 	specs, _ := d.recoverable.Get(s)
+	mine := d.subscriptionsOf(s)
+	mine.mu.Lock()
+	mine.partial = true
+	mine.mu.Unlock()
 	for _, spec := range specs {
 		if d.mayRead(ctx, s, spec.Topic, spec.Queue) != nil {
 			continue
 		}
-		if err := d.attach(ctx, s, spec, true, unasked); err != nil {
+		if err := d.attach(ctx, s, spec, unasked); err != nil {
 			d.config.Logger.Warn("subscription not recovered", "topic", spec.Topic, "queue", spec.Queue, "error", err)
 			if err := s.Emit(ctx, "gap", map[string]string{"topic": spec.Topic, "queue": spec.Queue, "reason": queue.Code(err)}); err != nil {
 				return err
 			}
 		}
 	}
-	mine := d.subscriptionsOf(s)
 	mine.mu.Lock()
 	defer mine.mu.Unlock()
+	mine.partial = false
 	if !mine.closed {
 		d.remember(s, mine)
 	}
