@@ -44,7 +44,9 @@ func (e *Engine) connect(name string, more ...nats.Option) (*nats.Conn, error) {
 				e.log.Warn("NATS", "connection", name, "subject", s.Subject, "cause", err)
 				return
 			}
-			e.complain(err)
+			if e.complain(err) {
+				e.log.Warn("NATS", "connection", name, "cause", err)
+			}
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { e.complain(err) }),
 		nats.ReconnectHandler(func(*nats.Conn) { e.complaint.Store(nil) }),
@@ -100,13 +102,14 @@ type complaint struct {
 	at  time.Time
 }
 
-// complain takes in a complaint. What this user may not do is answered in no other way.
-func (e *Engine) complain(err error) {
+// complain takes in a complaint, and tells whether it is another one than the last. What this user may not do is answered in no other way.
+func (e *Engine) complain(err error) (news bool) {
 	if errors.Is(err, nats.ErrPermissionViolation) {
 		err = fmt.Errorf("%w: %w", ErrUnsuited, err)
 		e.denied(err)
 	}
-	e.complaint.Store(&complaint{err, time.Now()})
+	old := e.complaint.Swap(&complaint{err, time.Now()})
+	return old == nil || old.err.Error() != err.Error()
 }
 
 // link is a connection.

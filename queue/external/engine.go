@@ -204,14 +204,17 @@ func (e *Engine) Health() error {
 	if p := e.failed.Load(); p != nil {
 		return *p
 	}
+	l := e.lease.Load()
 	var why error
 	if c := e.complaint.Load(); c != nil {
-		why = c.err
-		if errors.Is(why, nats.ErrPermissionViolation) && time.Since(c.at) < deniedHolds {
-			return why
+		if errors.Is(c.err, nats.ErrPermissionViolation) && time.Since(c.at) < deniedHolds {
+			return c.err
+		}
+		if c.at.After(l.renewed) {
+			why = c.err
 		}
 	}
-	if l := e.lease.Load(); time.Since(l.renewed) > leaseHolds {
+	if time.Since(l.renewed) > leaseHolds {
 		return fmt.Errorf("NATS has not answered for %v: %w", leaseHolds, cmp.Or(why, l.err, errSlow))
 	}
 	return nil

@@ -34,6 +34,8 @@ func TestCutOff(t *testing.T) {
 		l.silent(t, func() {
 			if long {
 				until(t, "the broker to notice", func() bool { return n.Health() != nil })
+			} else {
+				until(t, "a moment", func() bool { return time.Since(time.Unix(0, l.last.Load())) > 2*time.Second })
 			}
 		})
 		p.Mend()
