@@ -121,6 +121,9 @@ func (s *server) start(ctx context.Context) (err error) {
 	if err := s.authority.Remember(ctx, s.store.Broker); err != nil {
 		return err
 	}
+	if s.acceptLoss && s.store.Forgets() && authConfigured(c) {
+		s.log.Warn("who was revoked may be lost, and is let in again by a token that has not expired: revoke again")
+	}
 	if s.public, err = s.listen(ctx, "--listen", c.Listen); err != nil {
 		return err
 	}

@@ -113,8 +113,8 @@ func newStoreRepair() *cobra.Command {
 		Short: "Mend a store that a server refuses to open",
 		Long: `Leave out of a store what can't be read. If events are lost a new epoch begins: every reader that had not seen them is
 told of the gap, and no offset that somebody remembers is taken for another event. If queues are lost each begins anew
-when it is asked for, with all that is kept, and its readers get events again that they had acknowledged. Copies of the
-damaged files are kept. What is lost is lost: restore a backup if there is one. The journal of recovery needs no repair: each
+when it is asked for, with all that is kept, and its readers get events again that they had acknowledged; whoever was revoked
+is let in again, until it is done once more. Copies of the damaged files are kept. What is lost is lost: restore a backup if there is one. The journal of recovery needs no repair: each
 start goes on with what is left of it.
 
 Without --accept-loss it mends only what costs nothing, as every start does.`,

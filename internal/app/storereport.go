@@ -62,6 +62,7 @@ func (s storeReport) print(w io.Writer, asJSON bool) error {
 	}
 	if s.Forgets {
 		row(t, "queues", "some may be missing; one that is not on record begins anew, with all that is kept")
+		row(t, "revoked", "some may be missing, and are let in again: revoke again")
 	}
 	for _, m := range s.Mends {
 		row(t, "to be mended", m)

@@ -68,7 +68,8 @@ func (e *LossError) Error() string {
 func (e *LossError) means() string {
 	var all []string
 	for stream, what := range map[string]string{
-		cursorStream:  "queues and settings of topics are in " + cursorStream + ": a queue that is lost begins anew, with all that is kept",
+		cursorStream: "queues, settings of topics and who was revoked are in " + cursorStream + ": a queue that is lost begins anew, with all that is kept; " +
+			"whoever was revoked is let in again: revoke again",
 		delayedStream: "events that were to be published later are in " + delayedStream + ": those that are lost will not be",
 	} {
 		if e.Stream == stream || slices.ContainsFunc(e.Damage, func(d Damage) bool { return d.Stream == stream }) {
@@ -354,7 +355,7 @@ func (e *Engine) guard(ctx context.Context, accept, damaged bool) error {
 // forgetQueues notes that queues may be missing, of which nobody knows what they had acknowledged. The log ends at a sequence.
 func (e *Engine) forgetQueues(last uint64) {
 	e.mark.forgotten = forgotten{any: true, epoch: e.mark.epoch, end: last}
-	e.log.Warn("queues may be missing: those that are not on record begin anew with all that is kept", "dir", e.dir)
+	e.log.Warn("queues may be missing, and what was kept by name: queues that are not on record begin anew with all that is kept", "dir", e.dir)
 }
 
 // commitStart makes the first mark of this run, and all that the store holds, durable. A stop was clean only as long as

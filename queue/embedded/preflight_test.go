@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -445,7 +446,7 @@ func TestQueuesAreForgotten(t *testing.T) {
 			dir := otherStream(t, 5, 5)
 			damage(t, dir)
 			var loss *LossError
-			if _, err := tryStart(t, Config{Dir: dir}); !errors.As(err, &loss) || loss.Stream != cursorStream {
+			if _, err := tryStart(t, Config{Dir: dir}); !errors.As(err, &loss) || loss.Stream != cursorStream || !strings.Contains(err.Error(), "revoke again") {
 				t.Fatalf("start: %v", err)
 			}
 			cancelled, cancel := context.WithCancel(t.Context())

@@ -290,8 +290,8 @@ func TestLossOfQueues(t *testing.T) {
 	if err := operator(t, s).DeleteStream(t.Context(), guard.Cursors); err != nil {
 		t.Fatal(err)
 	}
-	if loss, ok := errors.AsType[*LossError](refused(t, Config{}, s)); !ok || loss.Stream != guard.Cursors {
-		t.Fatalf("%+v", loss)
+	if loss, ok := errors.AsType[*LossError](refused(t, Config{}, s)); !ok || loss.Stream != guard.Cursors || !strings.Contains(loss.Error(), "revoke again") {
+		t.Fatalf("%v", loss)
 	}
 	again := startOn(t, Config{AcceptLoss: true}, s)
 	if again.Epoch() != e.Epoch() {

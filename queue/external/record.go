@@ -62,7 +62,8 @@ func (e *LossError) Error() string {
 	means := ""
 	switch e.Stream {
 	case guard.Cursors:
-		means = "; queues and settings of topics are in it: a queue that is lost begins anew, with all that is kept"
+		means = "; queues, settings of topics and who was revoked are in it: a queue that is lost begins anew, with all that is kept; " +
+			"whoever was revoked is let in again: revoke again"
 	case guard.Delayed:
 		means = "; events that were to be published later are in it: those that are lost will not be"
 	}

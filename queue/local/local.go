@@ -145,6 +145,12 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) error {
 	return s.embedded.Backup(ctx, w)
 }
 
+// Forgets tells that queues and what was kept may be missing: a loss of them was accepted once, or the store is a backup.
+func (s *Store) Forgets() bool {
+	_, _, ok := s.engine.Forgotten()
+	return ok
+}
+
 // Scrub returns what reading through the store's files has found: [embedded.Engine.Scrub]. With the log outside nobody does.
 func (s *Store) Scrub() embedded.Scrub {
 	if s.embedded == nil {
