@@ -7,7 +7,9 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/holdpost/holdpost/internal/auth"
 	"github.com/holdpost/holdpost/internal/config"
+	"github.com/holdpost/holdpost/internal/hooks"
 )
 
 // reloadActor reads the configuration again on SIGHUP.
@@ -55,16 +57,21 @@ func (s *server) reload(ctx context.Context) {
 	s.gate.Enforce(ctx, s.sockets.Of("/"))
 }
 
+// readRules reads what take puts into effect of the files and secrets that a configuration names.
+func (s *server) readRules(c *config.Config) (rules auth.Config, endpoints []hooks.Hook, err error) {
+	if err := refuseOpen(c); err != nil {
+		return rules, nil, err
+	}
+	if rules, err = authConfig(c, s.fetch); err != nil {
+		return rules, nil, err
+	}
+	endpoints, err = readHooks(c)
+	return rules, endpoints, err
+}
+
 // take puts into effect all but the topics, unless something is wrong.
 func (s *server) take(c *config.Config) error {
-	if err := refuseOpen(c); err != nil {
-		return err
-	}
-	rules, err := authConfig(c, s.fetch)
-	if err != nil {
-		return err
-	}
-	endpoints, err := readHooks(c)
+	rules, endpoints, err := s.readRules(c)
 	if err != nil {
 		return err
 	}
