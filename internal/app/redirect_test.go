@@ -1,15 +1,19 @@
 package app
 
 import (
+	"bytes"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/holdpost/holdpost/internal/config"
 )
 
 func TestRedirectsToHTTPS(t *testing.T) {
@@ -75,3 +79,26 @@ func (l *oneConn) Accept() (net.Conn, error) {
 
 func (l *oneConn) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
 func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
+
+// People are told where the redirect is, as programs are.
+func TestRedirectIsAnnounced(t *testing.T) {
+	var l [2]net.Listener
+	for i := range l {
+		var err error
+		if l[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		defer l[i].Close()
+	}
+	for _, dev := range []bool{false, true} {
+		c := config.Default()
+		c.Dev = dev
+		var with, without bytes.Buffer
+		announce(&with, c, &server{public: l[0], internal: l[0], plain: l[1]})
+		announce(&without, c, &server{public: l[0], internal: l[0]})
+		if line := "\n  Redirect     http://" + l[1].Addr().String() + "\n"; strings.Replace(with.String(), line, "\n", 1) != without.String() ||
+			!strings.Contains(with.String(), line) {
+			t.Errorf("dev %t:\n%s\nand without a redirect:\n%s", dev, with.String(), without.String())
+		}
+	}
+}

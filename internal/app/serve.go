@@ -158,17 +158,21 @@ func announce(w io.Writer, c *config.Config, s *server) {
 		scheme = "https://"
 	}
 	address := scheme + reachable(s.public.Addr())
+	redirect := ""
+	if s.plain != nil {
+		redirect = "\n  Redirect     http://" + reachable(s.plain.Addr())
+	}
 	if !c.Dev {
 		fmt.Fprintf(w, `
   %s
 
-  Socket.IO    %s
+  Socket.IO    %s%s
   API          http://%s
   Data         %s
 
   Ctrl-C ends the server in good order.
 
-`, buildVersion(), address, reachable(s.internal.Addr()), printable(dir))
+`, buildVersion(), address, redirect, reachable(s.internal.Addr()), printable(dir))
 		return
 	}
 	page := address + "/"
@@ -178,7 +182,7 @@ func announce(w io.Writer, c *config.Config, s *server) {
 	fmt.Fprintf(w, `
   %s, dev mode
 
-  Socket.IO    %s
+  Socket.IO    %s%s
   Playground   %s
   API          http://%s
   Data         %s
@@ -186,7 +190,7 @@ func announce(w io.Writer, c *config.Config, s *server) {
   Everyone who can reach the first address is let in, under the name that they give.
   Ctrl-C ends the server in good order.
 
-`, buildVersion(), address, page, reachable(s.internal.Addr()), printable(dir))
+`, buildVersion(), address, redirect, page, reachable(s.internal.Addr()), printable(dir))
 }
 
 // reachable returns an address that a program on this machine can connect to.
