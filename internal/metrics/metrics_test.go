@@ -85,7 +85,7 @@ func TestWhatIsCounted(t *testing.T) {
 
 // Dashboard and alerts use what there is.
 func TestDashboardAndAlertsUseWhatThereIs(t *testing.T) {
-	known := map[string]bool{"process_open_fds": true, "process_max_fds": true, "process_resident_memory_bytes": true, "process_cpu_seconds_total": true, "process_start_time_seconds": true, "go_goroutines": true}
+	known := map[string]bool{"process_open_fds": true, "process_max_fds": true, "process_resident_memory_bytes": true, "process_cpu_seconds_total": true, "process_start_time_seconds": true, "go_goroutines": true, "go_sched_latencies_seconds": true}
 	for _, d := range definitions {
 		known[d.name] = d.kind != "histogram"
 		for _, suffix := range []string{"_bucket", "_count", "_sum"} {
