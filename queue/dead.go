@@ -40,7 +40,7 @@ func (q *Queue) sendDead(e *Event, reason string, attempts int) {
 	}
 	m := deadLetter(e, q.name, reason, attempts)
 	p := b.prepare(&m, m.envelopeSize(), 0, func(_ Published, err error) {
-		if err != nil {
+		if err != nil && Code(err) != "conflict" { // which says that an earlier process has stored it, and did not live to acknowledge the event
 			failed(err)
 			return
 		}

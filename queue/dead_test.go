@@ -3,6 +3,7 @@ package queue_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"slices"
@@ -33,6 +34,27 @@ func deadReason(t testing.TB, n *node, queueName string, i int) (why reason) {
 		t.Fatal(err)
 	}
 	return why
+}
+
+// An event whose dead letter was stored by a process that did not live to acknowledge it is given up, though for another reason now.
+func TestDeadLetterThatIsThere(t *testing.T) {
+	n := open(t, t.TempDir())
+	q := n.shared(t, "jobs", queue.QueueConfig{})
+	p := n.publish(t, "jobs", 1)
+	e, err := n.Event(t.Context(), "jobs", p.Offset.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := fmt.Sprintf("%d@%d", e.Offset.Seq, e.Time.UnixNano())
+	if _, err := n.Publish(t.Context(), queue.Message{Topic: "dead/workers", ID: id, Event: e.Name}); err != nil {
+		t.Fatal(err)
+	}
+	r := &recorder{hook: func(d queue.Delivery) bool { return d.Reject("never") == nil }}
+	attach(t, q, queue.ConsumerConfig{Sink: r})
+	drained(t, q)
+	if got := r.deliveries(); len(got) != 1 {
+		t.Errorf("delivered %d times", len(got))
+	}
 }
 
 // A dead letter goes back to the queue that gave it up, and to nobody else.
