@@ -55,6 +55,7 @@ type Queue struct {
 	receipts  []byte    // to be stored
 	noted     int       // their number
 	unstored  []receiptsToStore
+	waiting   int // receipts in unstored
 }
 
 type queueKey struct{ topic, name string }

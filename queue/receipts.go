@@ -25,8 +25,8 @@ const (
 	receiptPrefix  = "rcp."
 	receiptVersion = 1
 
-	receiptsWait = 1000 // of a queue, before they are stored at once
-	mostUnstored = 16   // messages of a queue that could not be stored, and wait to be tried again
+	receiptsWait = 1000   // of a queue, before they are stored at once
+	mostUnstored = 16_000 // of a queue, that could not be stored and wait to be tried again
 )
 
 // receiptsToStore is a message of receipts on its way to the store.
@@ -85,7 +85,7 @@ func (q *Queue) noteLocked(what byte, seq uint64, c *Consumer, attempt int, reas
 // with the next ones; of very many some are lost, which is logged: the events are not.
 func (q *Queue) storeReceiptsLocked() {
 	all := q.unstored
-	q.unstored = nil
+	q.unstored, q.waiting = nil, 0
 	if q.noted > 0 {
 		data := binary.BigEndian.AppendUint64([]byte{receiptVersion}, q.broker.epoch)
 		data = append(appendField(appendField(data, q.topic), q.name), q.receipts...)
@@ -107,8 +107,9 @@ func (q *Queue) storeReceiptsLocked() {
 }
 
 func (q *Queue) notStoredLocked(x receiptsToStore, err error) {
-	if len(q.unstored) < mostUnstored {
+	if q.waiting+x.count <= mostUnstored {
 		q.unstored = append(q.unstored, x)
+		q.waiting += x.count
 		q.touchLocked()
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -259,4 +260,53 @@ func TestReceiptOfARefusedEvent(t *testing.T) {
 		}
 		n.stop()
 	}
+}
+
+// unwellEngine is an engine that says so while it is told to.
+type unwellEngine struct {
+	queue.Engine
+	unwell *atomic.Bool
+}
+
+func (e unwellEngine) Health() error {
+	if e.unwell.Load() {
+		return queue.ErrUnavailable
+	}
+	return e.Engine.Health()
+}
+
+// Receipts that come one at a time while the store is away are stored when it is back.
+func TestReceiptsWhileTheStoreIsAway(t *testing.T) {
+	var unwell atomic.Bool
+	n := openWith(t, t.TempDir(), setup{config: func(c *queue.Config) { c.Engine = unwellEngine{c.Engine, &unwell} }})
+	q := n.shared(t, "t", queue.QueueConfig{Receipts: true})
+	const count = 50
+	for i := range count {
+		n.publish(t, "t", i)
+	}
+	r := &recorder{}
+	attach(t, q, queue.ConsumerConfig{Sink: r, Prefetch: count})
+	until(t, "all", func() bool { return len(r.deliveries()) == count })
+	acks := func() (n int) {
+		for x, err := range q.Receipts(t.Context(), time.Time{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if x.What == "acked" {
+				n++
+			}
+		}
+		return n
+	}
+	unwell.Store(true)
+	for _, d := range r.deliveries() {
+		if err := d.Ack(); err != nil {
+			t.Fatal(err)
+		}
+		if n := acks(); n > 0 {
+			t.Fatalf("%d are stored meanwhile", n)
+		}
+	}
+	unwell.Store(false)
+	until(t, "receipts of all", func() bool { return acks() == count })
 }
